@@ -1,0 +1,99 @@
+"""
+One manifest, one result, anywhere: prepare, execute, collect.
+
+    from osiris_core import AdapterFactory
+    report = AdapterFactory.create("local").run("manifest.yaml")
+
+Importing this package configures nothing and loads nothing that is not used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from osiris_core.adapter import ExecutionAdapter
+    from osiris_core.backends import LocalAdapter, LocalConfig
+    from osiris_core.context import ExecutionContext
+    from osiris_core.driver import Driver, DriverRegistry
+    from osiris_core.errors import (
+        CollectError,
+        ExecutionError,
+        FailureClass,
+        OsirisError,
+        PreparationError,
+        Problem,
+        RunCancelled,
+        RunTimeout,
+        StepError,
+    )
+    from osiris_core.factory import AdapterFactory
+    from osiris_core.journal import read_events
+    from osiris_core.manifest import Manifest, load_manifest
+    from osiris_core.paths import InputPath, OutputPath
+    from osiris_core.prepared import PreparedRun
+    from osiris_core.report import RunReport
+    from osiris_core.step_context import StepContext
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "AdapterFactory": "factory",
+    "CollectError": "errors",
+    "Driver": "driver",
+    "DriverRegistry": "driver",
+    "ExecutionAdapter": "adapter",
+    "ExecutionContext": "context",
+    "ExecutionError": "errors",
+    "FailureClass": "errors",
+    "InputPath": "paths",
+    "LocalAdapter": "backends",
+    "LocalConfig": "backends",
+    "Manifest": "manifest",
+    "OsirisError": "errors",
+    "OutputPath": "paths",
+    "PreparationError": "errors",
+    "PreparedRun": "prepared",
+    "Problem": "errors",
+    "RunCancelled": "errors",
+    "RunReport": "report",
+    "RunTimeout": "errors",
+    "StepContext": "step_context",
+    "StepError": "errors",
+    "load_manifest": "manifest",
+    "read_events": "journal",
+}
+
+__all__ = [
+    "AdapterFactory",
+    "CollectError",
+    "Driver",
+    "DriverRegistry",
+    "ExecutionAdapter",
+    "ExecutionContext",
+    "ExecutionError",
+    "FailureClass",
+    "InputPath",
+    "LocalAdapter",
+    "LocalConfig",
+    "Manifest",
+    "OsirisError",
+    "OutputPath",
+    "PreparationError",
+    "PreparedRun",
+    "Problem",
+    "RunCancelled",
+    "RunReport",
+    "RunTimeout",
+    "StepContext",
+    "StepError",
+    "load_manifest",
+    "read_events",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"osiris_core.{_PLACES[name]}"), name)

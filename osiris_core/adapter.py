@@ -1,0 +1,276 @@
+"""
+The contract of every adapter: three phases (prepare, execute, collect), and what is the same around them.
+
+An adapter says where a run happens. What a run is, what is written down of it and what it came to is decided here
+and in the engine, once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar
+
+from osiris_core.collection import Run, collect_run
+from osiris_core.context import ExecutionContext
+from osiris_core.errors import (
+    ExecutionError,
+    FailureClass,
+    OsirisError,
+    PhaseError,
+    RunCancelled,
+    RunTimeout,
+    SealBroken,
+)
+from osiris_core.failure import describe_failure
+from osiris_core.logs import follow_verbosely, phase_logged
+from osiris_core.manifest import Manifest, load_manifest
+from osiris_core.preparation import prepare_run
+from osiris_core.redaction import Redactor
+from osiris_core.session import Session, SessionLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from osiris_core.config import AdapterConfig
+    from osiris_core.prepared import PreparedRun
+    from osiris_core.records import RunSummary
+    from osiris_core.report import RunReport
+
+
+class Phase(StrEnum):
+    """How far the run of one session directory is."""
+
+    NEW = "new"
+    PREPARED = "prepared"
+    EXECUTED = "executed"
+    COLLECTED = "collected"
+
+
+NEXT_PHASES = {
+    Phase.NEW: {Phase.PREPARED},
+    Phase.PREPARED: {Phase.PREPARED, Phase.EXECUTED},
+    Phase.EXECUTED: {Phase.COLLECTED},
+    Phase.COLLECTED: {Phase.COLLECTED, Phase.PREPARED},  # collect may be repeated, a session run again
+}
+"""Which phase may follow which."""
+
+
+class ExecutionAdapter(ABC):
+    """
+    Runs manifests in one kind of place.
+
+    The phases may be called one by one, or all by `run`. One adapter may run any number of manifests, one
+    after another, each in its own session directory. `close` may be called twice; so may leaving a `with` block.
+
+    A subclass implements `start` and `stop`, and may extend `check`.
+    """
+
+    name: ClassVar[str] = ""
+    Config: ClassVar[type[AdapterConfig]]
+
+    def __init__(self, config: AdapterConfig | None = None) -> None:
+        self.config = config if config is not None else self.Config()
+        self._runs: dict[str, Run] = {}
+        self._phases: dict[str, Phase] = {}
+        self._cancel_reason: str | None = None
+
+    def prepare(self, manifest: str | Path | Mapping[str, object] | Manifest, context: ExecutionContext) -> PreparedRun:
+        """
+        Validate a manifest and seal all that decides its result.
+
+        May read outside, creates nothing there, starts nothing, and writes no file.
+
+        Raises:
+            PreparationError: With every problem at once, each with its step, key, file and line.
+        """
+        started_s = monotonic()
+        self._require(context, Phase.PREPARED)
+        with phase_logged("prepare", context):
+            loaded = load_manifest(manifest, base_dir=context.base_dir)
+            prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
+            prepared.artifacts_dir = str(SessionLayout(Path(context.session_dir)).artifacts_dir)
+            prepared.adapter = self.name
+            prepared.settings = {
+                "timeout_s": context.timeout,
+                "max_parallel_steps": context.max_parallel_steps,
+                "memory_budget_bytes": context.memory_budget_bytes,
+                "on_failure": context.on_failure,
+                "checkpoint": context.checkpoint,
+            }
+            self.check(prepared, context)
+            prepared.fingerprint = prepared.compute_fingerprint()
+        self._phases[context.session_dir] = Phase.PREPARED
+        run = self._runs[context.session_dir] = Run(prepared)
+        run.spent_ms["prepare"] = (monotonic() - started_s) * 1000
+        return prepared
+
+    def execute(self, prepared: PreparedRun, context: ExecutionContext) -> None:
+        """
+        Run what was prepared, and return when it completed.
+
+        Raises:
+            ExecutionError: It did not complete; `collect` then still brings home what there is.
+            SealBroken: Manifest, configuration or an input file changed since `prepare`.
+            SessionBusy: Another process is running in the session directory; nothing was touched.
+            PhaseError: `prepare` was not called for this session, or it ran already.
+        """
+        started_s = monotonic()
+        self._require(context, Phase.EXECUTED)
+        run = self._runs[context.session_dir]
+        run.prepared = prepared
+        run.session = Session.open(context.session_dir, context.session_id)
+        try:
+            run.session.record_intent(prepared.to_json(), self.name)
+        except BaseException:
+            run.session.close()
+            raise
+        self._phases[context.session_dir] = Phase.EXECUTED
+        try:
+            with phase_logged("execute", context):
+                self._execute(run, context)
+        except BaseException as exc:
+            if run.error is None:
+                run.error = describe_failure(exc, run.redactor, _class_of(exc))
+            raise
+        finally:
+            total_ms = (monotonic() - started_s) * 1000
+            run.spent_ms["steps"] = run.summary.wall_ms if run.summary else 0.0
+            booked_ms = sum(run.spent_ms.get(name, 0.0) for name in ("queue", "transfer", "steps"))
+            run.spent_ms["start"] = max(0.0, total_ms - booked_ms)
+
+    def collect(self, prepared: PreparedRun, context: ExecutionContext) -> RunReport:  # noqa: ARG002 - the contract's
+        """
+        Bring everything home, write `status.json`, and free the place.
+
+        Also after a failure. Repeatable: a second call returns the same report.
+
+        Raises:
+            PhaseError: `execute` was not called for this session.
+        """
+        self._require(context, Phase.COLLECTED)
+        with phase_logged("collect", context):
+            return self._collect(context.session_dir, context.publish_dir)
+
+    def run(
+        self,
+        manifest: str | Path | Mapping[str, object] | Manifest,
+        context: ExecutionContext | None = None,
+    ) -> RunReport:
+        """
+        All three phases. A run that fails, times out or is cancelled is a report, not an exception.
+
+        Raises:
+            PreparationError: The run cannot start, for every reason given.
+            SessionBusy: Another process is running in the session directory.
+            KeyboardInterrupt: Ctrl-C in the calling thread; steps were stopped and the report was written first.
+        """
+        context = context or ExecutionContext()
+        self._cancel_reason = None
+        prepared = self.prepare(manifest, context)
+        try:
+            self.execute(prepared, context)
+        except BaseException as exc:
+            if self._phases[context.session_dir] is not Phase.EXECUTED:
+                raise
+            report = self.collect(prepared, context)
+            if isinstance(exc, ExecutionError):
+                return report
+            raise
+        return self.collect(prepared, context)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask the run under way to stop, and return at once. Safe from a signal handler; repeatable."""
+        self._cancel_reason = self._cancel_reason or reason or "cancel was called"
+        self.stop(self._cancel_reason)
+
+    def close(self) -> None:
+        """Collect what was executed and not collected, and let go of everything. May be called twice."""
+        for session_dir, phase in list(self._phases.items()):
+            if phase is Phase.EXECUTED:
+                self._collect(session_dir, None)
+        self._runs.clear()
+        self._phases.clear()
+
+    def __enter__(self) -> ExecutionAdapter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What an adapter adds.
+
+    def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:  # noqa: B027 - optional
+        """Refuse what this adapter cannot enforce, by raising PreparationError."""
+
+    @abstractmethod
+    def start(self, run: Run, context: ExecutionContext) -> RunSummary:
+        """Run the prepared steps in this adapter's place, and return the engine's summary."""
+
+    @abstractmethod
+    def stop(self, reason: str) -> None:
+        """Ask the run under way to stop. Returns at once; no run under way is no error."""
+
+    # What is the same for all.
+
+    def _require(self, context: ExecutionContext, phase: Phase) -> None:
+        before = self._phases.get(context.session_dir, Phase.NEW)
+        if phase not in NEXT_PHASES[before]:
+            raise PhaseError(f"the run of session {context.session_id} is {before}; it cannot become {phase}")
+
+    def _execute(self, run: Run, context: ExecutionContext) -> None:
+        prepared = run.prepared
+        run.redactor = Redactor(prepared.secrets[name] for name in prepared.secret_names if name in prepared.secrets)
+        assert run.session is not None
+        run.host = run.session.journal.origin("host", run.redactor)
+        run.host.emit(
+            "run.start",
+            pipeline=prepared.name,
+            adapter=self.name,
+            fingerprint=prepared.fingerprint,
+            steps=len(prepared.manifest["steps"]),
+            secret_names=prepared.secret_names,
+        )
+        with follow_verbosely(run.session.journal.path, context):
+            _check_seal(prepared)
+            if self._cancel_reason is not None:
+                raise RunCancelled(f"the run was cancelled: {self._cancel_reason}")
+            run.summary = self.start(run, context)
+        if run.summary.status != "completed":
+            run.error = run.summary.error
+            raise _error_of(run.summary)
+
+    def _collect(self, session_dir: str, publish_dir: str | None) -> RunReport:
+        run = self._runs[session_dir]
+        if run.report is None:
+            run.report = collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
+            self._phases[session_dir] = Phase.COLLECTED
+        return run.report
+
+
+def _check_seal(prepared: PreparedRun) -> None:
+    changed = [what for file in [*prepared.sources, *prepared.input_files] if (what := file.changed())]
+    if prepared.compute_fingerprint() != prepared.fingerprint:
+        changed.append("the prepared run itself was changed")
+    if changed:
+        raise SealBroken("; ".join(dict.fromkeys(changed)) + " (prepare the run again)")
+
+
+def _error_of(summary: RunSummary) -> ExecutionError:
+    """The exception for a run that did not complete; made of masked text, chained to nothing."""
+    error = summary.error or {}
+    failure_class = FailureClass(error.get("failure_class", FailureClass.ADAPTER_BUG))
+    kind = {"cancelled": RunCancelled, "timeout": RunTimeout}.get(summary.status, ExecutionError)
+    message = error.get("message", "the run failed")
+    if summary.failed_step_id and kind is ExecutionError:
+        message = f"step '{summary.failed_step_id}' failed: {message}"
+    return kind(message, step_id=summary.failed_step_id, failure_class=failure_class, details=error)
+
+
+def _class_of(error: BaseException) -> FailureClass | None:
+    """An error of the phases themselves that nobody classified is ours, not the user's."""
+    if isinstance(error, KeyboardInterrupt):
+        return FailureClass.CANCELLED
+    return None if isinstance(error, (OsirisError, OSError, MemoryError)) else FailureClass.ADAPTER_BUG

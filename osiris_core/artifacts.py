@@ -1,0 +1,92 @@
+"""Artifacts: every file a step leaves in its artifacts directory, with its size and sha256."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osiris_core.errors import CollectError
+from osiris_core.records import ArtifactRecord
+from osiris_core.sealing import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+def find_artifacts(folder: Path, step_id: str, left_out: Callable[[str, str], object]) -> Iterator[ArtifactRecord]:
+    """
+    Every regular file below `folder` (a step's own), at any depth, sorted by path.
+
+    A symbolic link counts as the file it points to if that lies in `folder`; links out of it, pipes, sockets
+    and devices are reported to `left_out` with the reason.
+    """
+    root = folder.resolve()
+    for directory, names, files in os.walk(folder):
+        names.sort()
+        for name in sorted(files):
+            path = Path(directory, name)
+            relative = path.relative_to(folder).as_posix()
+            try:
+                mode = path.stat().st_mode
+                if not path.resolve().is_relative_to(root):
+                    left_out(relative, "it is a link out of the artifacts directory")
+                elif not stat.S_ISREG(mode):
+                    left_out(relative, "it is not a regular file")
+                else:
+                    yield ArtifactRecord(step_id, f"{step_id}/{relative}", path.stat().st_size, sha256_of(path))
+            except OSError as exc:
+                left_out(relative, f"it cannot be read: {exc.strerror}")
+
+
+def check_artifacts(artifacts_dir: Path, records: Iterable[ArtifactRecord]) -> None:
+    """
+    See that every recorded artifact is there in its recorded size.
+
+    Raises:
+        CollectError: One is missing or has another size, naming each.
+    """
+    wrong = []
+    for record in records:
+        try:
+            size_bytes = (artifacts_dir / record.path).stat().st_size
+        except OSError as exc:
+            wrong.append(f"{record.path}: {exc.strerror}")
+            continue
+        if size_bytes != record.size_bytes:
+            wrong.append(f"{record.path}: {record.size_bytes} bytes when its step ended, {size_bytes} now")
+    if wrong:
+        raise CollectError("artifacts are not as their steps left them: " + "; ".join(wrong))
+
+
+def publish(artifacts_dir: Path, paths: Iterable[tuple[str, str]], publish_dir: Path) -> list[Path]:
+    """
+    Copy outputs out of the artifacts: each (step id, relative path) goes to `publish_dir/relative path`.
+
+    All are copied beside their places first and then moved in, so that a full disk or a missing file
+    replaces nothing, and a reader never sees half a file.
+
+    Raises:
+        CollectError: A declared output was not written, or cannot be copied; nothing was replaced.
+    """
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for step_id, relative in paths:
+            source, target = artifacts_dir / step_id / relative, publish_dir / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            os.close(handle)
+            staged.append((Path(beside), target))
+            shutil.copyfile(source, beside)
+            shutil.copymode(source, beside)
+        for copy, target in staged:
+            copy.replace(target)
+    except OSError as exc:
+        raise CollectError(f"cannot publish to {publish_dir}: {exc}") from exc
+    finally:
+        for copy, _ in staged:
+            copy.unlink(missing_ok=True)
+    return [target for _, target in staged]

@@ -1,0 +1,149 @@
+"""The third phase, the same for every adapter: verify and publish what came home, and say what the run came to."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.archive import pack
+from osiris_core.artifacts import check_artifacts, publish
+from osiris_core.driver import DriverRegistry, config_model
+from osiris_core.errors import OsirisError
+from osiris_core.failure import describe_failure
+from osiris_core.paths import path_fields, safe_relative
+from osiris_core.redaction import Redactor
+from osiris_core.report import RunReport
+from osiris_core.secrets import substitute
+from osiris_core.session import Session, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from osiris_core.journal import Origin
+    from osiris_core.prepared import PreparedRun
+    from osiris_core.records import RunSummary
+
+PHASES = ("prepare", "queue", "start", "transfer", "steps", "collect")
+"""What a run's wall time is made of."""
+
+
+@dataclass
+class Run:
+    """One run from `prepare` to the end of `collect`: its session, its clock, and what came of it."""
+
+    prepared: PreparedRun
+    session: Session | None = None
+    host: Origin | None = None
+    redactor: Redactor = field(default_factory=Redactor)
+    summary: RunSummary | None = None
+    error: dict[str, Any] | None = None
+    report: RunReport | None = None
+    spent_ms: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Book the time of the block under one of `PHASES`."""
+        started_s = monotonic()
+        try:
+            yield
+        finally:
+            self.spent_ms[name] = self.spent_ms.get(name, 0.0) + (monotonic() - started_s) * 1000
+
+
+def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bool) -> RunReport:
+    """
+    Verify artifacts, publish the declared outputs of a completed run, end the journal, write `status.json`.
+
+    What fails here makes the run a failed one; the session is closed on return in every case.
+    """
+    assert run.session is not None
+    assert run.host is not None
+    session = run.session
+    published: list[str] = []
+    try:
+        with run.clock("collect"):
+            artifacts = run.summary.artifacts if run.summary else []
+            try:
+                check_artifacts(session.layout.artifacts_dir, artifacts)
+                if publish_dir is not None and run.error is None:
+                    published = _publish(run, Path(publish_dir))
+                if compress and session.layout.artifacts_dir.is_dir():
+                    pack(session.layout.artifacts_dir, session.layout.root / "artifacts.tar.gz")
+            except (OsirisError, OSError) as exc:
+                run.error = run.error or describe_failure(exc, run.redactor)
+            try:
+                event = "run.error" if run.error else "run.complete"
+                run.host.emit(event, status=_status(run), artifacts=len(artifacts), error=run.error)
+                session.journal.sync()
+            except OSError as exc:  # a full disk: the report is still to be tried
+                run.error = run.error or describe_failure(exc, run.redactor)
+        report = RunReport(_report(run, adapter, published))
+        write_json(session.layout.status_file, report.to_json())
+        return report
+    finally:
+        session.close()
+
+
+def _status(run: Run) -> str:
+    if run.error is None:
+        return "completed"
+    if run.summary is not None and run.summary.status != "completed":
+        return run.summary.status
+    failure_class = str(run.error["failure_class"])
+    return failure_class if failure_class in ("cancelled", "timeout") else "failed"
+
+
+def _report(run: Run, adapter: str, published: list[str]) -> dict[str, Any]:
+    assert run.session is not None
+    prepared, summary = run.prepared, run.summary
+    timings = {f"{name}_ms": round(run.spent_ms.get(name, 0.0), 3) for name in PHASES}
+    wall_ms = round(sum(timings.values()), 3)
+    steps = [record.to_json() for record in summary.steps] if summary else []
+    return {
+        "status": _status(run),
+        "pipeline": prepared.name,
+        "session_id": run.session.session_id,
+        "session_dir": str(run.session.layout.root),
+        "attempt": run.session.attempt,
+        "environment": adapter,
+        "fingerprint": prepared.fingerprint,
+        "artifacts": [record.to_json() for record in summary.artifacts] if summary else [],
+        "metrics": {
+            "rows_read": summary.rows_read if summary else 0,
+            "rows_written": summary.rows_written if summary else 0,
+            "execution_time_ms": timings["steps_ms"],
+            "memory_usage_mb": max((step["memory_usage_mb"] for step in steps), default=0.0),
+        },
+        "steps": steps,
+        "error": run.error,
+        "timings": {**timings, "wall_ms": wall_ms},
+        "overhead_ms": round(wall_ms - timings["steps_ms"], 3),
+        "published": published,
+        "input_files": [
+            {"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in prepared.input_files
+        ],
+        "secret_names": prepared.secret_names,
+        **run.extra,
+    }
+
+
+def declared_outputs(prepared: PreparedRun) -> list[tuple[str, str]]:
+    """The files that steps say they write, as (step id, path relative to the step's artifacts)."""
+    found = []
+    for step in prepared.steps:
+        model = config_model(DriverRegistry.get(step.driver))
+        for name, role in path_fields(model) if model else ():
+            path = step.config.get(name)
+            if role.role == "output" and isinstance(path, str):
+                found.append((step.id, str(safe_relative(substitute(path, prepared.secrets)))))
+    return found
+
+
+def _publish(run: Run, publish_dir: Path) -> list[str]:
+    assert run.session is not None
+    wanted = declared_outputs(run.prepared)
+    return [str(path) for path in publish(run.session.layout.artifacts_dir, wanted, publish_dir)]

@@ -1,0 +1,128 @@
+"""
+`osiris_connections.yaml`: named connections, so that a manifest says `@mysql.billing` and holds no credentials.
+
+Format as Osiris has it: `connections: {family: {alias: {default: true, host: "${HOST}", …}}}`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.documents import Document, read_document
+from osiris_core.errors import ManifestError, Problem
+from osiris_core.redaction import is_secret_field
+from osiris_core.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECTIONS_NAME = "osiris_connections.yaml"
+FAMILIES_WITHOUT_CONNECTION = frozenset({"duckdb", "filesystem"})
+
+
+class ConnectionBook:
+    """
+    The connections of one file, as they are written: references like `${VAR}` are left in place.
+
+    A literal value in a field that is secret by its name (`password: hunter2`) is lifted out: the connection
+    then refers to it by the name `@family.alias.field`, and `lifted` holds the value in memory.
+    """
+
+    def __init__(self, document: Document | None = None) -> None:
+        self.file = document.file if document else None
+        self.lifted: dict[str, str] = {}
+        self._document = document
+        data = document.data if document else {}
+        problems = list(_format_problems(document)) if document else []
+        if problems:
+            raise ManifestError(problems)
+        self._families: dict[str, dict[str, dict[str, Any]]] = (data or {}).get("connections") or {}
+
+    @classmethod
+    def find(cls, explicit: str | Path | None, base_dir: Path) -> ConnectionBook:
+        """
+        The book in the named file; else the first `osiris_connections.yaml` of `$OSIRIS_HOME`, the manifest's
+        folder, the working directory and its parent; else an empty book.
+
+        Raises:
+            ManifestError: The file is missing (when it was named) or not well formed.
+        """
+        if explicit is not None:
+            return cls(read_document(Path(explicit)))
+        home = os.environ.get("OSIRIS_HOME")
+        for folder in [*([Path(home)] if home else []), base_dir, Path.cwd(), Path.cwd().parent]:
+            if (folder / CONNECTIONS_NAME).is_file():
+                return cls(read_document(folder / CONNECTIONS_NAME))
+        return cls()
+
+    def names(self) -> list[str]:
+        """Every `@family.alias`, sorted."""
+        return sorted(f"@{family}.{alias}" for family, aliases in self._families.items() for alias in aliases)
+
+    def get(self, reference: str) -> dict[str, Any]:
+        """
+        The connection that `@family.alias` or `@family` (its default) names, without its `default` mark.
+
+        Raises:
+            LookupError: There is none, with the nearest that exists.
+        """
+        family, _, alias = reference.removeprefix("@").partition(".")
+        aliases = self._families.get(family)
+        if aliases is None:
+            place = f" in {self.file}" if self.file else ": there is no osiris_connections.yaml"
+            hint = did_you_mean(family, self._families)
+            raise LookupError(f"no connection family '{family}'{place}{f' ({hint})' if hint else ''}")
+        alias = alias or self._default(family, aliases)
+        if alias not in aliases:
+            known = ", ".join(sorted(aliases))
+            hint = did_you_mean(alias, aliases) or f"known: {known}"
+            raise LookupError(f"no connection '@{family}.{alias}' in {self.file} ({hint})")
+        values = {key: value for key, value in aliases[alias].items() if key != "default"}
+        lifted = self._lift(f"@{family}.{alias}", values)
+        assert isinstance(lifted, dict)
+        return lifted
+
+    def _default(self, family: str, aliases: dict[str, dict[str, Any]]) -> str:
+        marked = [alias for alias, values in aliases.items() if values.get("default") is True]
+        if len(marked) == 1:
+            return marked[0]
+        if not marked and "default" in aliases:
+            return "default"
+        if len(marked) > 1:
+            raise LookupError(f"connection family '{family}' has more than one default: {', '.join(marked)}")
+        raise LookupError(f"connection family '{family}' has no default; name one: {', '.join(sorted(aliases))}")
+
+    def _lift(self, name: str, value: Any, field: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: self._lift(f"{name}.{key}", item, str(key)) for key, item in value.items()}
+        if is_secret_field(field) and isinstance(value, (str, int)) and not _is_reference(value):
+            self.lifted[name] = str(value)
+            return f"${{{name}}}"
+        return value
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _format_problems(document: Document) -> Iterator[Problem]:
+    def problem(message: str, *path: str | int) -> Problem:
+        key = ".".join(map(str, path)) or None
+        return Problem(message, key=key, file=document.file, line=document.line_of(path))
+
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("connections", {}), (dict, type(None))):
+        yield problem("a connections file is a mapping with 'connections'")
+        return
+    for key in data:
+        if key not in ("version", "connections"):
+            yield problem("there is no such key", str(key))
+    for family, aliases in (data.get("connections") or {}).items():
+        if not isinstance(aliases, dict):
+            yield problem("a family is a mapping of aliases", "connections", family)
+            continue
+        for alias, values in aliases.items():
+            if not isinstance(values, dict):
+                yield problem("a connection is a mapping", "connections", family, alias)

@@ -1,0 +1,62 @@
+"""What a caller says about one run, the same for every adapter."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+
+def new_session_id() -> str:
+    """A session id that sorts by time and does not repeat."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+@dataclass
+class ExecutionContext:
+    """
+    One run's surroundings and limits.
+
+    Attributes:
+        session_id: Names the run in every event. Made up when empty.
+        session_dir: Where everything of the run is written; `.osiris/sessions/<session_id>` when empty.
+        verbose: Log every phase, step and transfer.
+        timeout: Seconds that `execute` may take; None for no limit.
+        environment: Variables declared for the run. The steps get these and no others. Values are secret.
+        public_environment: Names of those whose values are no secret.
+        params: Values of the manifest's parameters.
+        connections: A connections file; looked for when None.
+        base_dir: The folder that relative input paths start at; the manifest's own rule when None.
+        publish_dir: Copy the declared outputs here, under their own relative paths, when the run completed.
+        resume: Take over outputs of an earlier attempt in the same session directory where they still hold.
+        max_parallel_steps: How many steps run at a time; the number of processors when None.
+        memory_budget_bytes: What tables and steps may use together; a quarter of what the process may when None.
+        on_failure: `stop` starts no new step after a failure; `continue` goes on with what does not depend on it.
+        checkpoint: Which outputs to keep for a resume: those that are cheap to keep, all, or none.
+    """
+
+    session_id: str = ""
+    session_dir: str = ""
+    verbose: bool = False
+    timeout: float | None = None
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    public_environment: frozenset[str] = frozenset()
+    params: dict[str, Any] = field(default_factory=dict)
+    connections: str | None = None
+    base_dir: str | None = None
+    publish_dir: str | None = None
+    resume: bool = False
+    max_parallel_steps: int | None = None
+    memory_budget_bytes: int | None = None
+    on_failure: Literal["stop", "continue"] = "stop"
+    checkpoint: Literal["auto", "always", "never"] = "auto"
+
+    def __post_init__(self) -> None:
+        self.session_id = self.session_id or (Path(self.session_dir).name if self.session_dir else new_session_id())
+        self.session_dir = str(Path(self.session_dir or Path(".osiris") / "sessions" / self.session_id).resolve())
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"timeout must be positive, got {self.timeout}")
+        if self.max_parallel_steps is not None and self.max_parallel_steps < 1:
+            raise ValueError(f"max_parallel_steps must be at least 1, got {self.max_parallel_steps}")

@@ -1,0 +1,1 @@
+"""The drivers that come with Osiris core; each is found by name through `DriverRegistry`."""

@@ -1,0 +1,103 @@
+"""The driver that runs a program or a shell line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from osiris_core.drivers.command_config import CommandConfig
+from osiris_core.drivers.command_failure import cannot_start, ended_badly
+from osiris_core.drivers.command_process import CommandProcess, Finished
+from osiris_core.drivers.command_workspace import Workspace
+from osiris_core.errors import StepError
+from osiris_core.memory_evidence import oom_kills
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from osiris_core.step_context import StepContext
+
+
+class CommandDriver:
+    """
+    Runs a program (`argv`) or a shell line (`shell`) in a private working directory.
+
+    Input tables are there as inputs/NAME.csv (or parquet, arrow) and their paths in OSIRIS_INPUT_NAME; files
+    declared in `outputs` become outputs of the step. What it prints is followed as log events and kept as
+    stdout.log and stderr.log. Files written to OSIRIS_ARTIFACTS_DIR, or named in `artifacts`, are kept too.
+    It sees the declared environment only. When it ends, is cancelled or times out, every process that it started
+    ends with it.
+    """
+
+    Config = CommandConfig
+    version: ClassVar[str] = "1"
+    deterministic: ClassVar[bool] = False
+    needs_network: ClassVar[bool] = False
+    example: ClassVar[str] = """\
+id: simulate
+driver: command
+inputs: {grid: prepare.df}
+config:
+  argv: [python3, model.py]
+  files: [model.py]
+  env: {STEPS: "100"}
+  outputs:
+    df: {path: result.csv, format: csv}
+  artifacts: ["plots/*.png"]
+"""
+
+    def run(
+        self, step_id: str, config: CommandConfig, inputs: Mapping[str, Any], ctx: StepContext
+    ) -> dict[str, Any] | None:
+        """
+        Run the command to its end and return its declared outputs.
+
+        Raises:
+            StepError: It could not start, ended with another code than declared, was killed, or did not write what
+                was declared.
+            RunCancelled, RunTimeout: The step was stopped; no process of it is left.
+        """
+        ctx.raise_if_cancelled()
+        workspace = Workspace(ctx.work_dir, step_id)
+        workspace.add_files(config.files)
+        variables = workspace.add_inputs(inputs, config)
+        cwd = workspace.start_dir(config.working_dir)
+        environment = {
+            **ctx.environment,
+            **config.env,
+            **variables,
+            "OSIRIS_STEP_ID": step_id,
+            "OSIRIS_ARTIFACTS_DIR": str(ctx.artifacts_dir),
+            "PWD": str(cwd),
+        }
+        argv = config.argv or ["/bin/sh", "-c", config.shell or ""]
+        kills_before = oom_kills()
+        finished = self._execute(config, argv, cwd, environment, ctx)
+        ctx.metric("memory_usage_mb", round(finished.peak_rss_bytes / (1 << 20), 3))
+        problems = workspace.keep_artifacts(config.artifacts, ctx.artifacts_dir) if config.artifacts else []
+        succeeded = finished.exit_code in config.success_exit_codes
+        if not succeeded or ctx.cancelled:
+            for problem in problems:
+                ctx.log(problem, level="warning")
+        ctx.raise_if_cancelled()
+        if not succeeded:
+            raise ended_badly(finished, _risen(kills_before, oom_kills()), ctx)
+        if problems:
+            raise StepError("; ".join(problems), step_id=step_id)
+        return workspace.outputs(config) or None
+
+    @staticmethod
+    def _execute(
+        config: CommandConfig, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], ctx: StepContext
+    ) -> Finished:
+        process = CommandProcess(ctx, follow=config.log_output)
+        try:
+            return process.run(argv, cwd, environment, config.stdin)
+        except OSError as exc:
+            if process.started:
+                raise
+            raise cannot_start(exc, argv, cwd, environment, ctx) from exc
+
+
+def _risen(before: int | None, after: int | None) -> int | None:
+    return after - before if before is not None and after is not None else None

@@ -1,0 +1,168 @@
+"""The working directory of a command: files and tables put in before, outputs and artifacts taken out after."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.errors import StepError
+from osiris_core.paths import PathEscapes, safe_relative
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from osiris_core.drivers.command_config import CommandConfig
+
+MAX_LISTED = 20
+_GLOB = re.compile(r"[*?\[]")
+
+
+class Workspace:
+    """The working directory of one step; every error names the step and the file."""
+
+    def __init__(self, root: Path, step_id: str) -> None:
+        self.root = root
+        self._step_id = step_id
+
+    def add_files(self, files: list[str] | dict[str, str]) -> None:
+        """Copy the files of the configuration in, with their permissions."""
+        named = files if isinstance(files, dict) else {Path(path).name: path for path in files}
+        for name, source in named.items():
+            target = self.root / safe_relative(name)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+            except OSError as exc:
+                raise self._error(f"file {name!r} cannot be copied from {source}: {exc.strerror or exc}") from exc
+
+    def add_inputs(self, inputs: Mapping[str, Any], config: CommandConfig) -> dict[str, str]:
+        """Write the step's inputs to `inputs/` and return the environment variables that point to them."""
+        variables: dict[str, str] = {}
+        for name, value in inputs.items():
+            variable = "OSIRIS_INPUT_" + re.sub(r"\W", "_", name, flags=re.ASCII).upper()
+            if variable in variables:
+                raise self._error(f"input {name!r} and another one would both be {variable}; rename one")
+            is_table = hasattr(value, "__arrow_c_stream__")
+            path = self._input_path(name, config.input_format if is_table else "json")
+            try:
+                if is_table:
+                    from osiris_core.drivers.command_tables import write_input
+
+                    write_input(value, path, config.input_format)
+                else:
+                    path.write_text(json.dumps(value, ensure_ascii=False), "utf-8")
+            except (ValueError, TypeError) as exc:
+                raise self._error(f"input {name!r} cannot be written to {path.name}: {exc}") from exc
+            variables[variable] = str(path)
+        return variables
+
+    def _input_path(self, name: str, suffix: str) -> Path:
+        try:
+            path = self.root / "inputs" / safe_relative(f"{name}.{suffix}")
+        except PathEscapes as exc:
+            raise self._error(f"input {name!r} cannot be a file name: {exc}") from exc
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            raise self._error(f"input {name!r} would overwrite inputs/{path.name}, which is one of the files")
+        return path
+
+    def start_dir(self, working_dir: str | None) -> Path:
+        """Where the command starts."""
+        if working_dir is None:
+            return self.root
+        path = self.root / safe_relative(working_dir)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise self._error(f"working_dir {working_dir!r} cannot be made: {exc.strerror}") from exc
+        return path
+
+    def outputs(self, config: CommandConfig) -> dict[str, Any]:
+        """The declared outputs; every one that is missing is named in one error."""
+        files = {name: self.root / safe_relative(output.path) for name, output in config.outputs.items()}
+        missing = [f"{name} ({config.outputs[name].path})" for name, path in files.items() if not self._has(path)]
+        if missing:
+            raise self._error(
+                f"the command succeeded but did not write the output {', '.join(missing)}; there is: {self.listing()}",
+                missing=missing,
+            )
+        read: dict[str, Any] = {}
+        for name, path in files.items():
+            from osiris_core.drivers.command_tables import UnreadableOutput, read_output
+
+            output = config.outputs[name]
+            try:
+                read[name] = read_output(path, output.resolved_format)
+            except UnreadableOutput as exc:
+                raise self._error(f"output {name!r} ({output.path}) {exc}") from exc
+        return read
+
+    def _has(self, path: Path) -> bool:
+        """Whether it is a regular file of this directory, not a link out of it."""
+        return path.is_file() and path.resolve().is_relative_to(self.root.resolve())
+
+    def listing(self) -> str:
+        """The first files of the directory, for people."""
+        names: list[str] = []
+        for path in _files_below(self.root):
+            if len(names) == MAX_LISTED:
+                return ", ".join([*sorted(names), "…"])
+            names.append(path.relative_to(self.root).as_posix())
+        return ", ".join(sorted(names)) or "nothing"
+
+    def keep_artifacts(self, patterns: list[str], artifacts_dir: Path) -> list[str]:
+        """
+        Put every file that a pattern names (a folder: all below it) among the artifacts, under its relative path.
+
+        Returns what went wrong, a sentence each: a plain path that is not there, a name already taken.
+        """
+        problems = []
+        for pattern in patterns:
+            relative = safe_relative(pattern).as_posix()
+            # A name with brackets in it is first taken as what it says.
+            found = [self.root / relative] if os.path.lexists(self.root / relative) else []
+            if not found and _GLOB.search(relative):
+                found = sorted(self.root.glob(relative))
+            elif not found:
+                problems.append(f"artifact {pattern!r} was not written; there is: {self.listing()}")
+            for path in found:
+                for file in _files_below(path):
+                    problems += self._keep(file, artifacts_dir / file.relative_to(self.root))
+        return problems
+
+    def _keep(self, file: Path, target: Path) -> list[str]:
+        name = file.relative_to(self.root)
+        if not self._has(file):
+            return [f"artifact {name} is not a file of the working directory"]
+        source = file.resolve()
+        if os.path.lexists(target):
+            if target.samefile(source):
+                return []
+            return [f"artifact {name} has the name of one that is already there"]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, target)  # at once, whatever its size; and an output of the step can still be read
+            except OSError:
+                shutil.copy(source, target)
+        except OSError as exc:
+            return [f"artifact {name} cannot be kept: {exc.strerror or exc}"]
+        return []
+
+    def _error(self, message: str, **details: Any) -> StepError:
+        return StepError(message, step_id=self._step_id, details=details)
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    """The path itself, or everything but folders below it, in a stable order; links to folders are not entered."""
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        yield from (Path(folder, name) for name in sorted(names))

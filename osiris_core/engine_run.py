@@ -1,0 +1,96 @@
+"""Sets an engine up for a prepared run, wherever the session directory is: the same few lines in every process."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from osiris_core.attempt import Place
+from osiris_core.checkpoint import ResumeKeys, ResumePlan, finished_steps, plan_resume
+from osiris_core.engine import Engine, Limits
+from osiris_core.journal import read_events
+from osiris_core.sealing import DigestQueue
+from osiris_core.secrets import substitute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from osiris_core.prepared import PreparedRun
+    from osiris_core.records import RunSummary
+    from osiris_core.redaction import Redactor
+    from osiris_core.session import Session, SessionLayout
+
+
+class EngineRun:
+    """
+    One run of the engine in this process. `cancel` may come before, while and after `run`.
+
+    `locate` turns a step's input path into the file that is here; by default the file that was sealed.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedRun,
+        session: Session,
+        redactor: Redactor,
+        *,
+        resume: bool = False,
+        locate: Callable[[str, str], str] | None = None,
+    ) -> None:
+        self._digests = DigestQueue(prepared.input_files)
+        limits = Limits(**prepared.settings)
+        keys = None
+        if limits.checkpoint != "never" or resume:
+            keys = ResumeKeys(prepared, session.session_id, self._digests.wait)
+        plan = None
+        if resume and keys is not None:
+            plan = resume_plan(prepared, session.layout, keys)
+        self._engine = Engine(
+            prepared,
+            make_place(prepared, session.layout, session.session_id, locate or sealed_locations(prepared)),
+            session.journal.origin("engine", redactor),
+            redactor,
+            limits,
+            plan,
+            keys,
+        )
+
+    def run(self) -> RunSummary:
+        """Run to the end; what a step did wrong is in the summary. Input files are hashed on return."""
+        try:
+            summary = self._engine.run()
+            if summary.status == "completed":
+                self._digests.wait()
+            return summary
+        finally:
+            self._digests.stop()
+
+    def cancel(self, reason: str) -> None:
+        self._engine.cancel(reason)
+
+
+def resume_plan(prepared: PreparedRun, layout: SessionLayout, keys: ResumeKeys) -> ResumePlan:
+    """What of the earlier attempts in a session directory still holds for this run."""
+    finished = finished_steps(read_events(layout.events_file))
+    return plan_resume(prepared.steps, keys, finished, layout.artifacts_dir, layout.checkpoints_dir)
+
+
+def sealed_locations(prepared: PreparedRun) -> Callable[[str, str], str]:
+    """Finds an input file where it was when it was sealed."""
+    places = {(file.step_id, file.path): file.source for file in prepared.input_files}
+    return lambda step_id, path: places[step_id, path]
+
+
+def make_place(
+    prepared: PreparedRun, layout: SessionLayout, session_id: str, locate: Callable[[str, str], str]
+) -> Place:
+    """The engine's view of a session directory: a step gets what was declared, and the same few names everywhere."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": os.environ.get("HOME", "/"),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        **substitute(prepared.environment, prepared.secrets),
+    }
+    return Place(session_id, layout.artifacts_dir, layout.work_dir, layout.checkpoints_dir, environment, locate)

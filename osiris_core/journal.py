@@ -1,0 +1,170 @@
+"""
+The only writer of events: `events.jsonl`, one JSON object a line, numbered per origin and attempt.
+
+A line is in the file before anyone is told. Telling is reading the file from a cursor (`JournalReader`), so a
+reader that stalls stalls nobody. A last line torn by a crash is healed when the file is opened again, and
+never shown by a reader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.redaction import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JOURNAL_VERSION = 1
+JOURNAL_NAME = "events.jsonl"
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
+class Journal:
+    """
+    One session's event file, opened for appending by its one owner.
+
+    Thread-safe. `close` may be called twice; writing after it raises ValueError.
+
+    Args:
+        path: The file; made if it is not there. A torn last line is cut off.
+        session_id: Written into every event.
+        attempt: The run attempt (1, 2, …) that this owner writes for.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], session_id: str, attempt: int = 1) -> None:
+        self.path = Path(path)
+        self.session_id = session_id
+        self.attempt = attempt
+        self._lock = threading.Lock()
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._end = _heal(self._fd)
+
+    def origin(self, name: str, redactor: Redactor | None = None) -> Origin:
+        """A numbered voice in this journal: `host` or `engine`. Ask once per origin and attempt."""
+        return Origin(self, name, redactor or Redactor())
+
+    def append(self, line: bytes) -> None:
+        """Write one finished line, whole or not at all."""
+        if self._fd < 0:
+            raise ValueError("the journal is closed")
+        written = 0
+        try:
+            while written < len(line):
+                written += os.pwrite(self._fd, line[written:], self._end + written)
+        except OSError:
+            if written:
+                os.ftruncate(self._fd, self._end)
+            raise
+        self._end += len(line)
+
+    def sync(self) -> None:
+        """Everything written so far is on the disk on return."""
+        with self._lock:
+            if self._fd >= 0:
+                os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Origin:
+    """Writes events of one origin, numbered from 1 without a gap."""
+
+    def __init__(self, journal: Journal, name: str, redactor: Redactor) -> None:
+        self._journal = journal
+        self._redactor = redactor
+        self._seq = 0
+        self._head = f'{{"v":{JOURNAL_VERSION},"origin":"{name}","attempt":{journal.attempt},"seq":'
+        self._tail = f',"session_id":{_encode(journal.session_id)},"event":"'
+
+    def emit(self, event: str, step_id: str | None = None, /, **fields: Any) -> None:
+        """
+        Write one event; it is in the file on return.
+
+        `event` and `step_id` are written as they are; every string in `fields` is masked first.
+
+        Raises:
+            OSError: The file cannot be written (a full disk); the journal then ends with its last whole line.
+            ValueError: The journal is closed.
+        """
+        masked = self._redactor.value(fields) if self._redactor.searches or fields else fields
+        body = _encode(masked)[1:] if masked else "}"
+        step = f'","step_id":{_encode(step_id)}' if step_id is not None else '"'
+        separator = "," if masked else ""
+        journal = self._journal
+        with journal._lock:
+            seq = self._seq + 1
+            ts = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
+            line = f'{self._head}{seq},"ts":"{ts}Z"{self._tail}{event}{step}{separator}{body}\n'
+            journal.append(line.encode("utf-8", "backslashreplace"))
+            self._seq = seq
+
+
+class JournalReader:
+    """
+    A cursor into a journal that somebody else writes.
+
+    `read` returns the events that were completed since the last call, in order, and never waits. Holds no
+    lock and keeps no file open between calls; a missing file is an empty one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
+        self._path = Path(path)
+        self.offset = offset
+
+    def read(self, max_bytes: int = 1 << 22) -> list[dict[str, Any]]:
+        """At most about `max_bytes` worth of new events; an empty list means nothing new yet."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read(max_bytes)
+                end = data.rfind(b"\n") + 1
+                if not end and len(data) == max_bytes:
+                    data += file.readline()
+                    end = len(data) if data.endswith(b"\n") else 0
+        except FileNotFoundError:
+            return []
+        self.offset += end
+        return [json.loads(line) for line in data[:end].splitlines()]
+
+
+def read_events(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Every whole event of a journal, from the first; a torn last line is left out."""
+    reader = JournalReader(path)
+    while events := reader.read():
+        yield from events
+
+
+def _heal(fd: int) -> int:
+    """Cut off what a crash left half-written; return the file's length then."""
+    end = os.fstat(fd).st_size
+    block = 1 << 16
+    position = end
+    while position > 0:
+        start = max(0, position - block)
+        newline = os.pread(fd, position - start, start).rfind(b"\n")
+        if newline >= 0:
+            whole = start + newline + 1
+            break
+        position = start
+    else:
+        whole = 0
+    if whole != end:
+        os.ftruncate(fd, whole)
+    return whole

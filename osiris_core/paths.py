@@ -1,0 +1,78 @@
+"""Fields of a configuration that name files: what is read travels with the run, what is written is an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pydantic import BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class PathRole:
+    """Marks a string field as a path of a local file."""
+
+    role: Literal["input", "output"]
+
+
+InputPath = Annotated[str, PathRole("input")]
+"""A file that the step reads: relative to the manifest's folder there, an absolute path that exists in `run`."""
+
+OutputPath = Annotated[str, PathRole("output")]
+"""A file that the step writes: a relative path in a manifest, an absolute one in its artifacts directory in `run`."""
+
+
+class PathEscapes(ValueError):
+    """A path that leaves the place it must stay in."""
+
+
+def safe_relative(path: str) -> PurePosixPath:
+    """
+    `path` as a relative path without `.` and `..` parts.
+
+    Raises:
+        PathEscapes: It is empty, absolute, contains `..`, a backslash or a NUL, or is percent-encoded to hide one.
+    """
+    lowered = path.lower()
+    if not path or "\0" in path or "\\" in path or "%2e%2e" in lowered or "..%2f" in lowered or "%2f.." in lowered:
+        raise PathEscapes(f"{path!r} is not a plain relative path")
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or path.startswith("~"):
+        raise PathEscapes(f"{path!r} leaves the artifacts directory")
+    if not pure.parts:
+        raise PathEscapes(f"{path!r} names no file")
+    return pure
+
+
+def path_fields(model: type[BaseModel]) -> Iterator[tuple[str, PathRole]]:
+    """The path fields of a configuration model: plain ones, optional ones, lists and mappings of paths."""
+    for name, field in model.model_fields.items():
+        role = next((item for item in field.metadata if isinstance(item, PathRole)), None)
+        role = role or _role_within(field.annotation)
+        if role is not None:
+            yield name, role
+
+
+def _role_within(annotation: Any) -> PathRole | None:
+    for item in getattr(annotation, "__metadata__", ()):
+        if isinstance(item, PathRole):
+            return item
+    for argument in get_args(annotation):
+        if (role := _role_within(argument)) is not None:
+            return role
+    return None
+
+
+def map_paths(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` of a path field with every path in it changed: a string, a list or a mapping to strings."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [map_paths(item, change) for item in value]
+    if isinstance(value, dict):
+        return {key: map_paths(item, change) for key, item in value.items()}
+    return value

@@ -1,0 +1,284 @@
+"""
+Makes a `PreparedRun` of a manifest, or finds every reason why it cannot be one. Starts nothing, writes nothing.
+
+The same for every adapter: what differs between them is only which policies they can enforce.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr, ValidationError
+
+from osiris_core.connections import ConnectionBook
+from osiris_core.driver import DriverRegistry, config_model
+from osiris_core.errors import ManifestError, PreparationError, Problem, UnknownDriver
+from osiris_core.manifest import Manifest, Param
+from osiris_core.parameters import ParameterError, parameter_values, put_in_parameters
+from osiris_core.paths import PathEscapes, map_paths, path_fields, safe_relative
+from osiris_core.plan import plan_steps
+from osiris_core.prepared import PreparedRun
+from osiris_core.sealing import SealedFile, seal
+from osiris_core.secrets import SecretValues, references, substitute
+from osiris_core.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from osiris_core.context import ExecutionContext
+    from osiris_core.manifest import Step
+
+
+@dataclass
+class Preparation:
+    """One pass over one manifest. Use `prepare_run`."""
+
+    manifest: Manifest
+    context: ExecutionContext
+    allow_sql_files: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    input_files: list[SealedFile] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    outputs: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.values.update(self.context.environment)
+        try:
+            self.book = ConnectionBook.find(self.context.connections, self.manifest.base_dir)
+        except ManifestError as exc:
+            self.problems.extend(exc.problems)
+            self.book = ConnectionBook()
+
+    def run(self) -> PreparedRun:
+        params = self._parameters()
+        for index, step in enumerate(self.manifest.steps):
+            self._step(index, step, params)
+        plans, plan_problems = plan_steps(self.manifest, self.outputs)
+        self.problems.extend(plan_problems)
+        for name, step_ids in self.missing.items():
+            self.problems.append(
+                Problem(
+                    f"the variable {name} is not set",
+                    step_id=step_ids[0],
+                    hint=f"export it or pass --env {name}"
+                    + (f"; also used by {', '.join(step_ids[1:])}" if step_ids[1:] else ""),
+                )
+            )
+        if self.problems:
+            raise PreparationError(self.problems)
+        steps = [{key: value for key, value in plan.to_json().items() if key != "config"} for plan in plans]
+        return PreparedRun(
+            manifest={"pipeline": self.manifest.name, "steps": steps},
+            configs=self.configs,
+            environment={
+                name: value if name in self.context.public_environment else f"${{{name}}}"
+                for name, value in self.context.environment.items()
+            },
+            artifacts_dir="",
+            connections=self.connections,
+            input_files=self.input_files,
+            sources=self._sources(),
+            secret_names=sorted(name for name in self.values if name not in self.context.public_environment),
+            secrets=SecretValues(self.values),
+        )
+
+    def _parameters(self) -> dict[str, Any]:
+        try:
+            return parameter_values(self.manifest.params, self.context.params)
+        except ParameterError as exc:
+            for name, message, hint in exc.found:
+                line = self.manifest.line_of("params", name)
+                self.problems.append(Problem(message, None, f"params.{name}", self.manifest.file, line, hint))
+            defaults = {
+                name: param.default if isinstance(param, Param) else param
+                for name, param in self.manifest.params.items()
+            }
+            return {**defaults, **self.context.params}
+
+    def _report(self, index: int, step: Step, key: str, message: str, hint: str | None = None) -> None:
+        line = self.manifest.line_of("steps", index, *(key.split(".") if key else ()))
+        self.problems.append(Problem(message, step.id, key or None, self.manifest.file, line, hint))
+
+    def _step(self, index: int, step: Step, params: Mapping[str, Any]) -> None:
+        try:
+            config = put_in_parameters(step.config, params)
+        except ParameterError as exc:
+            for name, message, hint in exc.found:
+                self._report(index, step, "config", f"{message} (${{params.{name}}})", hint)
+            return
+        try:
+            driver = DriverRegistry.get(step.driver)
+        except UnknownDriver as exc:
+            self._report(index, step, "driver", str(exc))
+            self.configs[step.id] = config
+            return
+        connection = self._connection(index, step, driver, config)
+        config = self._lift_secrets(step.id, driver, config)
+        self._look_up(step.id, [config, connection])
+        if self.manifest.compiled and self.allow_sql_files and "allow_files" in _field_names(driver):
+            config.setdefault("allow_files", True)
+        self.configs[step.id] = config
+        filled = self._validate(index, step, driver, config, connection)
+        names = getattr(driver, "output_names", None)
+        self.outputs[step.id] = names(filled) if names is not None and filled is not None else None
+        self._paths(index, step, driver, config, connection)
+
+    def _connection(self, index: int, step: Step, driver: type[Any], config: dict[str, Any]) -> dict[str, Any]:
+        """The connection that the step names, or that its driver takes by default; {} for none."""
+        family = getattr(driver, "connection_family", None)
+        reference = config.get("connection")
+        if reference is None and family is not None:
+            reference = config["connection"] = f"@{family}"
+        if isinstance(reference, dict):
+            return reference
+        if reference is None:
+            return {}
+        if not isinstance(reference, str) or not reference.startswith("@"):
+            self._report(index, step, "config.connection", "a connection is written '@family.alias'")
+            return {}
+        expected = family or ("filesystem" if step.driver.startswith("filesystem.") else None)
+        actual = reference[1:].partition(".")[0]
+        if expected is not None and actual != expected:
+            message = f"the driver takes a connection of family '{expected}', not '{actual}'"
+            self._report(index, step, "config.connection", message)
+            return {}
+        try:
+            found = self.book.get(reference)
+        except LookupError as exc:
+            self._report(index, step, "config.connection", str(exc))
+            return {}
+        self.values.update(self.book.lifted)
+        self.connections[reference] = found
+        return found
+
+    def _lift_secrets(self, step_id: str, driver: type[Any], config: dict[str, Any]) -> dict[str, Any]:
+        """A literal value in a field that the driver's model marks as secret goes by a name from here on."""
+        model = config_model(driver)
+        config = dict(config)
+        for name, info in (model.model_fields if model else {}).items():
+            value = config.get(name)
+            if _is_secret_type(info.annotation) and isinstance(value, str) and not list(references(value)):
+                lifted = f"@{step_id}.config.{name}"
+                self.values[lifted] = value
+                config[name] = f"${{{lifted}}}"
+        return config
+
+    def _look_up(self, step_id: str, value: Any) -> None:
+        for name, default in references(value):
+            if name in self.values:
+                continue
+            if found := os.environ.get(name):
+                self.values[name] = found
+            elif default is None and step_id not in self.missing.setdefault(name, []):
+                self.missing[name].append(step_id)
+
+    def _validate(
+        self, index: int, step: Step, driver: type[Any], config: dict[str, Any], connection: dict[str, Any]
+    ) -> Any:
+        """The configuration with its values in, checked against the driver's model; None where it does not fit."""
+        try:
+            filled = substitute(
+                {**config, **({"connection": connection} if "connection" in config else {})}, self.values
+            )
+        except KeyError:
+            return None  # a missing variable is reported once for the whole run
+        model = config_model(driver)
+        if model is None:
+            return filled
+        try:
+            return model.model_validate(filled)
+        except ValidationError as exc:
+            for item in exc.errors(include_url=False, include_input=False):
+                key = ".".join(["config", *map(str, item["loc"])])
+                hint, message = None, item["msg"].removeprefix("Value error, ")
+                if item["type"] == "extra_forbidden":
+                    message, hint = "there is no such key", did_you_mean(str(item["loc"][-1]), model.model_fields)
+                elif item["type"] == "missing":
+                    message = "is missing"
+                self._report(index, step, key, message, hint)
+            return None
+
+    def _paths(
+        self, index: int, step: Step, driver: type[Any], config: dict[str, Any], connection: dict[str, Any]
+    ) -> None:
+        model = config_model(driver)
+        for name, role in path_fields(model) if model else ():
+            for path in _strings(config.get(name)):
+                try:
+                    if role.role == "output":
+                        self._output(index, step, name, str(substitute(path, self.values)))
+                    else:
+                        self._input(index, step, name, path, connection)
+                except KeyError:
+                    continue
+
+    def _output(self, index: int, step: Step, key: str, path: str) -> None:
+        try:
+            relative = str(safe_relative(path))
+        except PathEscapes as exc:
+            self._report(index, step, f"config.{key}", str(exc), "outputs are kept in the step's artifacts directory")
+            return
+        other = self.published.setdefault(relative, step.id)
+        if self.context.publish_dir is not None and other != step.id:
+            self._report(index, step, f"config.{key}", f"step '{other}' publishes {relative} too")
+
+    def _input(self, index: int, step: Step, key: str, path: str, connection: Mapping[str, Any]) -> None:
+        plain = str(substitute(path, self.values))
+        if self.manifest.compiled and ".." in PurePosixPath(plain).parts:
+            self._report(index, step, f"config.{key}", f"'{plain}' leaves the base directory")
+            return
+        folder = self.manifest.base_dir / str(substitute(connection.get("base_dir") or ".", self.values))
+        source = Path(os.path.normpath(folder / Path(plain).expanduser()))
+        try:
+            self.input_files.append(seal(source, path, step_id=step.id, key=key))
+        except FileNotFoundError:
+            hint = did_you_mean(source.name, _siblings(source))
+            self._report(index, step, f"config.{key}", f"there is no file {source}", hint)
+        except OSError as exc:
+            self._report(index, step, f"config.{key}", f"{source} cannot be read: {exc.strerror}")
+
+    def _sources(self) -> list[SealedFile]:
+        files = [self.manifest.file, *self.manifest.cfg_files]
+        return [seal(Path(file)) for file in files if file]
+
+
+def prepare_run(manifest: Manifest, context: ExecutionContext, *, allow_sql_files: bool = False) -> PreparedRun:
+    """
+    The sealed package of `manifest` under `context`, without the places that an adapter adds.
+
+    Raises:
+        PreparationError: With every problem: unknown drivers, bad configuration, cycles, duplicate or unknown ids,
+            missing input files, connections and variables.
+    """
+    return Preparation(manifest, context, allow_sql_files).run()
+
+
+def _field_names(driver: type[Any]) -> set[str]:
+    model = config_model(driver)
+    return set(model.model_fields) if model else set()
+
+
+def _is_secret_type(annotation: Any) -> bool:
+    members = getattr(annotation, "__args__", ())
+    return annotation is SecretStr or SecretStr in members
+
+
+def _strings(value: Any) -> list[str]:
+    found: list[str] = []
+    map_paths(value, lambda text: found.append(text) or text)  # type: ignore[func-returns-value]
+    return found
+
+
+def _siblings(source: Path) -> list[str]:
+    try:
+        return [entry.name for entry in islice(source.parent.iterdir(), 1000)]
+    except OSError:
+        return []

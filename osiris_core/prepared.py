@@ -1,0 +1,104 @@
+"""The sealed package of a run: everything that decides its result, and not one secret value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.plan import StepPlan
+from osiris_core.sealing import SealedFile
+from osiris_core.secrets import SecretValues
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREPARED_VERSION = 1
+
+
+@dataclass
+class PreparedRun:
+    """
+    What `prepare` gives and `execute` takes.
+
+    Attributes:
+        manifest: The manifest in normal form, as a plain dict (`pipeline`, `steps`).
+        configs: Each step's configuration by step id; `${NAME}` stands where a value is secret.
+        environment: Declared variables; `${NAME}` stands for the value unless it was declared as public.
+        artifacts_dir: Where the artifacts go, a folder a step.
+        connections: The connections that steps name, `${NAME}` in place of values.
+        input_files: The files that travel with the run, sealed.
+        sources: The manifest and the files it was made of, sealed.
+        secret_names: Every name whose value the run will be given.
+        fingerprint: `sha256:…` over everything that decides the result.
+        adapter: The name of the adapter it was prepared for.
+    """
+
+    manifest: dict[str, Any]
+    configs: dict[str, dict[str, Any]]
+    environment: dict[str, str]
+    artifacts_dir: str
+    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    input_files: list[SealedFile] = field(default_factory=list)
+    sources: list[SealedFile] = field(default_factory=list)
+    secret_names: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    adapter: str = ""
+    fingerprint: str = ""
+    secrets: SecretValues = field(default_factory=SecretValues, repr=False, compare=False)
+
+    @property
+    def steps(self) -> list[StepPlan]:
+        """The steps as the engine takes them, each with its sealed configuration."""
+        return [
+            StepPlan.from_json({**step, "config": self.configs.get(step["id"], {})}) for step in self.manifest["steps"]
+        ]
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return str(self.manifest.get("pipeline") or "pipeline")
+
+    def compute_fingerprint(self) -> str:
+        """The fingerprint that fits the present content."""
+        sealed = {
+            "manifest": self.manifest,
+            "configs": self.configs,
+            "environment": self.environment,
+            "connections": self.connections,
+            "secret_names": self.secret_names,
+            "settings": self.settings,
+            "files": [[file.path, file.step_id, file.identity] for file in self.input_files],
+        }
+        text = json.dumps(sealed, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON without one secret value."""
+        return {
+            "v": PREPARED_VERSION,
+            "manifest": self.manifest,
+            "configs": self.configs,
+            "environment": self.environment,
+            "artifacts_dir": self.artifacts_dir,
+            "connections": self.connections,
+            "input_files": [file.to_json() for file in self.input_files],
+            "sources": [file.to_json() for file in self.sources],
+            "secret_names": self.secret_names,
+            "settings": self.settings,
+            "adapter": self.adapter,
+            "fingerprint": self.fingerprint,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], secrets: SecretValues | None = None) -> PreparedRun:
+        """The inverse of `to_json`; the values must be given anew."""
+        fields = {key: value for key, value in data.items() if key != "v"}
+        for key in ("input_files", "sources"):
+            fields[key] = [SealedFile(**item) for item in fields.get(key, [])]
+        return cls(**fields, secrets=secrets or SecretValues())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickled or copied run has no values either."""
+        return {**self.__dict__, "secrets": SecretValues()}

@@ -1,0 +1,116 @@
+"""What this process may use: the smallest of cgroup, rlimit, batch allocation, affinity and host."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 1 << 10,
+    "MI": 1 << 20,
+    "GI": 1 << 30,
+    "TI": 1 << 40,
+}
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def parse_size(text: str | int) -> int:
+    """
+    Bytes of a size like `512MB`, `1.5GiB`, `64k` or `1000`. MB is 10^6, MiB is 2^20.
+
+    Raises:
+        ValueError: It is not a positive size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
+    if not match or match[2] not in _UNITS or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is not a size; write 512MB, 2GiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def cpu_count() -> int:
+    """How many processors this process may use; at least 1."""
+    counts = [len(os.sched_getaffinity(0))]
+    if (quota := _cgroup_cpus()) is not None:
+        counts.append(max(1, int(quota)))
+    if (slurm := os.environ.get("SLURM_CPUS_ON_NODE", "")).isdigit():
+        counts.append(int(slurm))
+    return max(1, min(counts))
+
+
+def memory_bytes() -> int:
+    """How much memory this process may use."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limits.append(soft)
+    limits.extend(_cgroup_memory())
+    if (slurm := os.environ.get("SLURM_MEM_PER_NODE", "")).isdigit():
+        limits.append(int(slurm) << 20)
+    return min(limits)
+
+
+def default_memory_budget_bytes() -> int:
+    """A quarter of what the process may use, at least 64 MiB."""
+    return max(64 << 20, memory_bytes() // 4)
+
+
+def _cgroup_folders(controller: str) -> Iterator[Path]:
+    """The cgroup of this process for a controller and every ancestor of it, v1 or v2."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root = _CGROUP
+        elif controller in controllers.split(","):
+            root = _CGROUP / controller
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        # Inside a container the path is the host's: the mount itself is then the group.
+        for candidate in [folder, *folder.parents, root]:
+            if candidate.is_relative_to(root):
+                yield candidate
+
+
+def _read_number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def _cgroup_memory() -> Iterator[int]:
+    for folder in _cgroup_folders("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            limit = _read_number(folder / name)
+            if limit is not None and limit > 0:
+                yield limit
+
+
+def _cgroup_cpus() -> float | None:
+    quotas = []
+    for folder in _cgroup_folders("cpu"):
+        try:
+            quota, _, period = (folder / "cpu.max").read_text().strip().partition(" ")
+        except OSError:
+            quota = str(_read_number(folder / "cpu.cfs_quota_us") or "max")
+            period = str(_read_number(folder / "cpu.cfs_period_us") or 100000)
+        if quota.isdigit() and int(period) > 0:
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)

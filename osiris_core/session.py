@@ -1,0 +1,163 @@
+"""
+A session directory and its one owner.
+
+`run.json` (what was asked for), `events.jsonl`, `status.json` (the report), `artifacts/<step id>/…`,
+`checkpoints/`, and `work/` while the run lasts. One process owns it at a time, by a lock that dies with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.errors import SessionBusy
+from osiris_core.journal import JOURNAL_NAME, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class SessionLayout:
+    """Where things are in a session directory."""
+
+    root: Path
+
+    @property
+    def run_file(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def status_file(self) -> Path:
+        return self.root / "status.json"
+
+    @property
+    def events_file(self) -> Path:
+        return self.root / JOURNAL_NAME
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / "session.lock"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def work_dir(self) -> Path:
+        return self.root / "work"
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Replace a JSON file as a whole: a reader sees the old one or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="replace")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file of a session, or None when it is not there or not whole."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+class Session:
+    """
+    An owned session directory. Use `Session.open`; `close` may be called twice.
+
+    Attributes:
+        attempt: 1 for the first run in this directory, then one more each time.
+    """
+
+    def __init__(self, layout: SessionLayout, session_id: str, lock_fd: int) -> None:
+        self.layout = layout
+        self.session_id = session_id
+        self._lock_fd = lock_fd
+        before = read_json(layout.run_file) or {}
+        self.attempt = int(before.get("attempt", 0)) + 1
+        self.journal = Journal(layout.events_file, session_id, self.attempt)
+
+    @classmethod
+    def open(cls, session_dir: str, session_id: str) -> Session:
+        """
+        Make the directory if need be, and own it.
+
+        Raises:
+            SessionBusy: Another live process owns it.
+            OSError: It cannot be made or written.
+        """
+        layout = SessionLayout(Path(session_dir))
+        layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock_fd = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            owner = os.pread(lock_fd, 64, 0).decode(errors="replace").strip()
+            os.close(lock_fd)
+            raise SessionBusy(f"process {owner or '?'} is running in {session_dir}") from exc
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            shutil.rmtree(layout.work_dir, ignore_errors=True)
+            return cls(layout, session_id, lock_fd)
+        except BaseException:
+            os.close(lock_fd)
+            raise
+
+    def record_intent(self, prepared: Mapping[str, Any], adapter: str) -> None:
+        """Write down what is about to be run, before anything is started."""
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        write_json(
+            self.layout.run_file,
+            {
+                "session_id": self.session_id,
+                "attempt": self.attempt,
+                "adapter": adapter,
+                "pid": os.getpid(),
+                "started_at": now,
+                "prepared": prepared,
+            },
+        )
+        write_json(
+            self.layout.status_file,
+            {"status": "running", "session_id": self.session_id, "attempt": self.attempt, "started_at": now},
+        )
+
+    def close(self) -> None:
+        """Let go of the directory; what only the run needed is removed."""
+        if self._lock_fd >= 0:
+            self.journal.close()
+            shutil.rmtree(self.layout.work_dir, ignore_errors=True)
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def is_owned(layout: SessionLayout) -> bool:
+    """Whether a live process owns the session directory."""
+    try:
+        fd = os.open(layout.lock_file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
