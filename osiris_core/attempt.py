@@ -102,7 +102,7 @@ class StepRunner:
         driver_class = DriverRegistry.get(step.driver)
         config = self.settings(step, driver_class)
         try:
-            returned = driver_class().run(step.id, config, inputs, ctx)
+            returned = driver_class().run(step_id=step.id, config=config, inputs=inputs, ctx=ctx)
             outputs = self._keep(step, returned)
         except BaseException:
             if not token.fenced:

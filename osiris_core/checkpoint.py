@@ -72,7 +72,7 @@ class ResumeKeys:
             values = [self._prepared.secrets.get(name, "") for name in sorted(names)]
             if values:
                 # Slow on purpose: the digest stands in a file, and secrets can be short.
-                parts["secrets"] = _slow_digest("\0".join(values), self._salt)
+                parts["values"] = _slow_digest("\0".join(values), self._salt)
         if files := self._files.get(step.id):
             if not all(file.sha256 for file in files):
                 self._wait_for_digests()
@@ -209,7 +209,7 @@ def _explain(part: str, before: Any, now: Any) -> str:
         names = sorted({*(before or {}), *(now or {})})
         changed = [name for name in names if (before or {}).get(name) != (now or {}).get(name)]
         return f"what it reads changed: input {', '.join(changed)}"
-    return {"config": "its configuration changed", "secrets": "a value that its configuration refers to changed"}[part]
+    return {"config": "its configuration changed", "values": "a value that its configuration refers to changed"}[part]
 
 
 def _not_kept(finished: Finished, checkpoints_dir: Path) -> str | None:

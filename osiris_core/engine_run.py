@@ -13,7 +13,7 @@ from osiris_core.sealing import DigestQueue
 from osiris_core.secrets import substitute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
@@ -45,6 +45,8 @@ class EngineRun:
         plan = None
         if resume and keys is not None:
             plan = resume_plan(prepared, session.layout, keys)
+        if session.attempt > 1:
+            _set_aside(session.layout, plan.reused if plan is not None else ())
         self._engine = Engine(
             prepared,
             make_place(prepared, session.layout, session.session_id, locate or sealed_locations(prepared)),
@@ -67,6 +69,14 @@ class EngineRun:
 
     def cancel(self, reason: str) -> None:
         self._engine.cancel(reason)
+
+
+def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:
+    """Move what earlier attempts left out of the artifacts, but for the steps that are taken over."""
+    for folder in list(layout.artifacts_dir.iterdir()) if layout.artifacts_dir.is_dir() else []:
+        if folder.name not in kept:
+            (layout.work_dir / "earlier").mkdir(parents=True, exist_ok=True)
+            folder.rename(layout.work_dir / "earlier" / folder.name)
 
 
 def resume_plan(prepared: PreparedRun, layout: SessionLayout, keys: ResumeKeys) -> ResumePlan:

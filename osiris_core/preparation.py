@@ -184,12 +184,10 @@ class Preparation:
         self, index: int, step: Step, driver: type[Any], config: dict[str, Any], connection: dict[str, Any]
     ) -> Any:
         """The configuration with its values in, checked against the driver's model; None where it does not fit."""
-        try:
-            filled = substitute(
-                {**config, **({"connection": connection} if "connection" in config else {})}, self.values
-            )
-        except KeyError:
-            return None  # a missing variable is reported once for the whole run
+        # A missing variable is reported once for the whole run; the rest of the configuration is checked all the same.
+        stand_ins = {name: f"${{{name}}}" for name in self.missing}
+        whole = {**config, **({"connection": connection} if "connection" in config else {})}
+        filled = substitute(whole, {**stand_ins, **self.values})
         model = config_model(driver)
         if model is None:
             return filled
@@ -197,6 +195,8 @@ class Preparation:
             return model.model_validate(filled)
         except ValidationError as exc:
             for item in exc.errors(include_url=False, include_input=False):
+                if item["loc"] and any(name in stand_ins for name, _ in references(whole.get(str(item["loc"][0])))):
+                    continue
                 key = ".".join(["config", *map(str, item["loc"])])
                 hint, message = None, item["msg"].removeprefix("Value error, ")
                 if item["type"] == "extra_forbidden":

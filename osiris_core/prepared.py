@@ -98,7 +98,3 @@ class PreparedRun:
         for key in ("input_files", "sources"):
             fields[key] = [SealedFile(**item) for item in fields.get(key, [])]
         return cls(**fields, secrets=secrets or SecretValues())
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A pickled or copied run has no values either."""
-        return {**self.__dict__, "secrets": SecretValues()}

@@ -41,9 +41,8 @@ def run_with_retry(
 
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(policy.attempts),
-        wait=tenacity.wait_exponential_jitter(
-            initial=policy.backoff_s, max=policy.max_backoff_s, jitter=policy.jitter_s
-        ),
+        wait=tenacity.wait_exponential(multiplier=policy.backoff_s, max=policy.max_backoff_s)
+        + tenacity.wait_random(0, policy.jitter_s),
         retry=tenacity.retry_if_exception(is_worth_it),
         before_sleep=before_sleep,
         sleep=sleep,

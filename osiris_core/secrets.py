@@ -14,7 +14,7 @@ REFERENCE = re.compile(r"\$(?P<escaped>\$\{)|\$\{(?P<name>@[^}]+|[A-Za-z_][A-Za-
 
 
 class SecretValues(Mapping[str, str]):
-    """Values by name, in memory only: never shown by repr, never pickled or written."""
+    """Values by name, in memory only: never shown by repr; a pickled or deep-copied one is empty."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
@@ -31,8 +31,8 @@ class SecretValues(Mapping[str, str]):
     def __repr__(self) -> str:
         return f"SecretValues({', '.join(sorted(self._values))})"
 
-    def __reduce__(self) -> str:
-        raise TypeError("secret values are not pickled")
+    def __reduce__(self) -> tuple[type[SecretValues], tuple[()]]:
+        return SecretValues, ()
 
 
 def references(value: Any) -> Iterator[tuple[str, str | None]]:

@@ -112,7 +112,9 @@ class TableStore:
         if isinstance(value, pa.Table):
             return self._keep_table(value)
         if hasattr(value, "__arrow_c_stream__"):
-            reader = pa.RecordBatchReader.from_stream(value)
+            # Through the C interface an error of a driver's own generator would arrive as a bare ArrowInvalid.
+            direct = isinstance(value, pa.RecordBatchReader)
+            reader = value if direct else pa.RecordBatchReader.from_stream(value)
             schema = _without_pandas_index(reader.schema)
             if schema is not reader.schema:
                 return self._keep_batches(schema, (batch.select(schema.names) for batch in reader))

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from osiris_core.cancellation import CancelToken
+from osiris_core.driver import DriverRegistry
 from osiris_core.drivers.command import CommandDriver
 from osiris_core.drivers.command_config import CommandConfig
 from osiris_core.errors import FailureClass, RunCancelled, RunTimeout, StepError
 from osiris_core.memory_evidence import oom_kills, peak_rss_bytes
+from osiris_core.paths import path_fields
 from osiris_core.tables import write_ipc
 from osiris_core.testing import run_driver
 
@@ -107,7 +111,8 @@ def test_only_the_declared_environment_travels(tmp_path: Path, monkeypatch: pyte
 def test_stdin_is_text_or_empty(tmp_path: Path) -> None:
     """A text arrives whole, more than a pipe holds; without one, reading ends at once."""
     text = "žluť\n" * 50_000
-    run(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path, argv=["cat"], stdin=text)
+    (tmp_path / "a").mkdir()
+    run(tmp_path / "a", argv=["cat"], stdin=text)
     assert output_of(tmp_path / "a") == text.encode()
     (tmp_path / "b").mkdir()
     run(tmp_path / "b", shell="cat; echo end")
@@ -174,6 +179,7 @@ def test_what_cannot_start_says_why(tmp_path: Path, config: dict[str, Any], word
         {"shell": "x", "outputs": {"df": {"path": "x.unknown"}}},
         {"shell": "x", "files": ["a/same", "b/same"]},
         {"shell": "x", "files": {"../up": "a"}},
+        {"shell": "x", "success_exit_codes": [256]},
         {"shell": "x", "typo": 1},
     ],
 )
@@ -479,9 +485,8 @@ def test_output_that_links_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.csv").write_text("a\n1\n")
     link = f"ln -s {tmp_path}/elsewhere.csv o.csv"
     assert "o.csv" in str(fails(tmp_path, shell=link, outputs={"df": {"path": "o.csv"}}))
-    assert "not a file" in str(
-        fails(tmp_path / "x" if (tmp_path / "x").mkdir() is None else tmp_path, shell=link, artifacts=["o.csv"])
-    )
+    (tmp_path / "x").mkdir()
+    assert "not a file" in str(fails(tmp_path / "x", shell=link, artifacts=["o.csv"]))
 
 
 def test_nested_columns_need_another_format(tmp_path: Path) -> None:
@@ -674,3 +679,57 @@ def test_parquet_output_is_streamed(tmp_path: Path) -> None:
         table_budget_bytes=1 << 20,
     )
     assert done.outputs["o"].num_rows == 500_000
+
+
+def test_retry_replaces_the_artifacts_of_the_attempt_before(tmp_path: Path) -> None:
+    """Run again into the same artifacts, the newer file is kept."""
+    for text in ("first", "second"):
+        done = run(tmp_path, shell=f"printf {text} > a.txt", artifacts=["a.txt", "*.txt"])
+    assert (done.artifacts_dir / "a.txt").read_text() == "second"
+
+
+def test_input_never_overwrites_a_file(tmp_path: Path) -> None:
+    """An input whose file would replace a declared file is refused."""
+    (tmp_path / "t.csv").write_text("x")
+    with pytest.raises(StepError, match="overwrite"):
+        run(tmp_path, {"t": TABLE}, shell="true", files={"inputs/t.csv": "t.csv"})
+
+
+def test_without_pidfds_it_works_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a kernel without pidfds a command ends, fails and leaves nobody behind as elsewhere."""
+
+    def refused(pid: int) -> int:
+        raise PermissionError("no pidfd here")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    run(tmp_path, shell="sleep 600 & echo $! > a.pid")
+    (pid,) = wait_for_pids(tmp_path / "work" / "step", 1)
+    assert not alive(pid)
+    assert fails(tmp_path, shell="exit 7").details["exit_code"] == 7
+
+
+def test_example_is_a_valid_step() -> None:
+    """The example that users are shown fits the driver, and its files travel with the run."""
+    step = yaml.safe_load(CommandDriver.example)
+    assert DriverRegistry.get(step["driver"]) is CommandDriver
+    CommandConfig.model_validate(step["config"])
+    assert [(name, role.role) for name, role in path_fields(CommandConfig)] == [("files", "input")]
+
+
+def test_trivial_command_costs_little_more_than_a_bare_one(tmp_path: Path) -> None:
+    """The best of many runs is within 1 ms of subprocess.run, plus the harness's own journal and folders."""
+    environment = {"PATH": "/usr/bin:/bin"}
+
+    def best(action: Callable[[int], object]) -> float:
+        times = []
+        for number in range(60):
+            started = time.perf_counter()
+            action(number)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    for number in range(60):
+        (tmp_path / str(number)).mkdir()
+    bare = best(lambda _: subprocess.run(["true"], env=environment, stdin=subprocess.DEVNULL, capture_output=True))
+    ours = best(lambda n: run_driver(CommandDriver, {"argv": ["true"]}, tmp_path / str(n), environment=environment))
+    assert ours - bare < 0.0015

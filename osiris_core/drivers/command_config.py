@@ -35,6 +35,7 @@ def _no_nul(value: str) -> str:
     return value
 
 
+ExitCode = Annotated[int, Field(ge=0, le=255)]
 Text = Annotated[str, BeforeValidator(_whole_number_as_text)]
 
 
@@ -96,7 +97,7 @@ class CommandConfig(BaseModel):
         description="Subfolder in which the command starts, made if it is not there. All other paths stay relative to "
         "the working directory itself.",
     )
-    success_exit_codes: list[int] = Field(default=[0], min_length=1, description="Exit codes that mean success.")
+    success_exit_codes: list[ExitCode] = Field(default=[0], min_length=1, description="Exit codes that mean success.")
     stdin: str | None = Field(default=None, description="Text on standard input; without it, /dev/null.")
     log_output: bool = Field(
         default=True, description="Whether output is also followed as log events; stdout.log and stderr.log always are."

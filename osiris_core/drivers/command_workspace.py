@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from osiris_core.drivers.command_config import CommandConfig
 
 MAX_LISTED = 20
+LOG_NAMES = frozenset({"stdout.log", "stderr.log"})
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -49,6 +50,8 @@ class Workspace:
                 raise self._error(f"input {name!r} and another one would both be {variable}; rename one")
             is_table = hasattr(value, "__arrow_c_stream__")
             path = self._input_path(name, config.input_format if is_table else "json")
+            if path.relative_to(self.root).as_posix() in config.files:
+                raise self._error(f"input {name!r} would overwrite inputs/{path.name}, which is one of the files")
             try:
                 if is_table:
                     from osiris_core.drivers.command_tables import write_input
@@ -67,8 +70,6 @@ class Workspace:
         except PathEscapes as exc:
             raise self._error(f"input {name!r} cannot be a file name: {exc}") from exc
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            raise self._error(f"input {name!r} would overwrite inputs/{path.name}, which is one of the files")
         return path
 
     def start_dir(self, working_dir: str | None) -> Path:
@@ -119,7 +120,7 @@ class Workspace:
         """
         Put every file that a pattern names (a folder: all below it) among the artifacts, under its relative path.
 
-        Returns what went wrong, a sentence each: a plain path that is not there, a name already taken.
+        Returns what went wrong, a sentence each: a plain path that is not there, the name of a log.
         """
         problems = []
         for pattern in patterns:
@@ -140,12 +141,11 @@ class Workspace:
         if not self._has(file):
             return [f"artifact {name} is not a file of the working directory"]
         source = file.resolve()
-        if os.path.lexists(target):
-            if target.samefile(source):
-                return []
-            return [f"artifact {name} has the name of one that is already there"]
+        if name.as_posix() in LOG_NAMES and os.path.lexists(target):
+            return [f"artifact {name} has the name of the log that is already there"]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # named by two patterns, or left by an earlier attempt
             try:
                 os.link(source, target)  # at once, whatever its size; and an output of the step can still be read
             except OSError:

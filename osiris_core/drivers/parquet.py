@@ -34,6 +34,10 @@ class ParquetExtractorConfig(BaseModel):
     )
     limit: int | None = Field(default=None, ge=0, description="Read at most so many rows, from the first one.")
     batch_rows: int = Field(default=65_536, ge=1, description="Rows in memory at a time; fewer for very wide rows.")
+    connection: dict[str, Any] | None = Field(
+        default=None,
+        description="A filesystem connection. Accepted only: its base_dir is in `path` before the step runs.",
+    )
 
 
 class ParquetExtractor:
@@ -131,6 +135,10 @@ class ParquetWriterConfig(BaseModel):
         default=122_880, ge=1, description="Rows in a row group; as many are in memory while it is written."
     )
     create_dirs: bool = Field(default=True, description="Make missing folders of `path`; otherwise they are an error.")
+    connection: dict[str, Any] | None = Field(
+        default=None,
+        description="A filesystem connection. Accepted only: its base_dir is in `path` before the step runs.",
+    )
 
 
 class ParquetWriter:

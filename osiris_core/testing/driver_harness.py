@@ -65,7 +65,7 @@ def run_driver(
         )
         settings = _settings(driver, dict(config), directory, ctx)
         store = TableStore(directory / "spill", table_budget_bytes)
-        outputs = store.keep(driver().run("step", settings, dict(inputs or {}), ctx) or {})
+        outputs = store.keep(driver().run(step_id="step", config=settings, inputs=dict(inputs or {}), ctx=ctx) or {})
     return DriverRun(outputs, list(read_events(journal.path)), ctx.standard_metrics, artifacts_dir)
 
 

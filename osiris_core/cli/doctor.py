@@ -1,0 +1,125 @@
+"""`osiris doctor`: whether this installation is in order, and what it may use."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING
+
+import click
+
+from osiris_core.cli import exits, formatting, stdout
+from osiris_core.cli.command import Command
+from osiris_core.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DISTRIBUTION = "osiris-core"
+_REQUIREMENT = re.compile(r"""^(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra == ['"](?P<extra>[^'"]+)['"])?""")
+
+
+@dataclass
+class Check:
+    """One thing looked at: `ok`, `note` (nothing is wrong), or `broken`, with what to do about it."""
+
+    name: str
+    state: str
+    detail: str
+    fix: str = ""
+
+
+@click.command(cls=Command)
+@json_option
+def doctor(as_json: bool) -> int:
+    """Check versions, plugins, optional extras and the session root, and show what a run may use. Exit code 1 if
+    something is broken."""
+    checks = [*_versions(), *_extras(), *_resources(), _session_root(), *_plugins()]
+    broken = [check for check in checks if check.state == "broken"]
+    if as_json:
+        stdout.write_json({"status": "broken" if broken else "ok", "checks": [asdict(check) for check in checks]})
+    else:
+        rows = [(check.state, check.name, check.detail + (f" ({check.fix})" if check.fix else "")) for check in checks]
+        verdict = f"{formatting.count(len(broken), 'problems')} found" if broken else "all is well"
+        stdout.write_result("\n".join([*formatting.table(("state", "what", ""), rows), "", verdict]))
+    return exits.FAILED if broken else exits.COMPLETED
+
+
+def _requirements() -> dict[str | None, list[str]]:
+    """The packages that this distribution asks for, by extra; None for those it always needs."""
+    found: dict[str | None, list[str]] = {}
+    try:
+        stated = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        stated = []
+    for line in stated:
+        if match := _REQUIREMENT.match(line):
+            found.setdefault(match["extra"], []).append(match["name"])
+    return found
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    own = _installed(DISTRIBUTION)
+    yield Check(DISTRIBUTION, "ok" if own else "note", own or "running from source, not installed")
+    for name in _requirements().get(None, []):
+        found = _installed(name)
+        yield Check(name, "ok", found) if found else Check(name, "broken", "missing", f"pip install {name}")
+
+
+def _extras() -> Iterator[Check]:
+    for extra, names in _requirements().items():
+        if extra in (None, "dev"):
+            continue
+        if missing := [name for name in names if _installed(name) is None]:
+            fix = f"if you need it: pip install '{DISTRIBUTION}[{extra}]'"
+            yield Check(f"extra {extra}", "note", f"not installed: {', '.join(missing)}", fix)
+        else:
+            yield Check(f"extra {extra}", "ok", "installed")
+
+
+def _resources() -> Iterator[Check]:
+    from osiris_core.resources import cpu_count, default_memory_budget_bytes, memory_bytes
+
+    yield Check("processors", "ok", str(cpu_count()))
+    yield Check("memory", "ok", formatting.size(memory_bytes()))
+    yield Check("memory budget", "ok", f"{formatting.size(default_memory_budget_bytes())} by default")
+
+
+def _session_root() -> Check:
+    from osiris_core.cli.sessions import sessions_root
+
+    root = sessions_root()
+    folder = next(path for path in [root, *root.parents] if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Check("session root", "ok", str(root))
+    except OSError as exc:
+        return Check("session root", "broken", f"{root}: {exc.strerror}", "make it writable or set OSIRIS_HOME")
+
+
+def _plugins() -> Iterator[Check]:
+    from osiris_core.cli.catalogue import adapter_entries, driver_entries, plugin_clashes
+    from osiris_core.factory import AdapterFactory
+
+    told = set()
+    for kind, entries in (("adapter", adapter_entries()), ("driver", driver_entries())):
+        for entry in entries:
+            told.add(entry.problem)
+            state = "ok" if entry.cls is not None else "note" if entry.missing else "broken"
+            yield Check(f"{kind} {entry.name}", state, entry.problem or entry.source)
+    for kind, problems in (("adapter plugins", AdapterFactory.problems()), ("driver plugins", plugin_clashes())):
+        for problem in problems:
+            if problem not in told:
+                yield Check(kind, "broken", problem)

@@ -1,0 +1,159 @@
+"""Makes of the options what an adapter takes, and finds everything that is wrong with them at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.cli import exits
+from osiris_core.cli.sessions import SessionInfo, newest_of, sessions_root
+from osiris_core.context import ExecutionContext, new_session_id
+from osiris_core.documents import read_document
+from osiris_core.errors import ConfigError, ManifestError, OsirisError, PreparationError, Problem
+from osiris_core.factory import AdapterFactory
+from osiris_core.manifest import Manifest, load_manifest
+from osiris_core.redaction import is_secret_field
+from osiris_core.session import SessionLayout
+
+if TYPE_CHECKING:
+    from osiris_core.adapter import ExecutionAdapter
+    from osiris_core.cli.options import RunOptions
+    from osiris_core.prepared import PreparedRun
+
+
+@dataclass
+class Request:
+    """A run that can be asked for. `resumes` is the session it goes on with; `notice` is for people."""
+
+    manifest: Manifest
+    adapter: ExecutionAdapter
+    context: ExecutionContext
+    earlier: SessionInfo | None
+    notice: str | None = None
+
+    def prepare(self) -> PreparedRun:
+        return self.adapter.prepare(self.manifest, self.context)
+
+
+def make_request(options: RunOptions, *, verbose: bool = False) -> Request:
+    """
+    The run that the options ask for. Starts nothing, writes nothing.
+
+    Raises:
+        PreparationError: With every problem of the options, and those of the manifest beside them.
+    """
+    problems: list[Problem] = []
+    environment, public = _environment(options.env, problems)
+    adapter = _adapter(options, problems)
+    manifest: Manifest | None = None
+    try:
+        manifest = load_manifest(options.manifest, base_dir=options.base_dir)
+    except ManifestError as exc:
+        problems.extend(exc.problems)
+    earlier, notice = _earlier(options, manifest)
+    session_dir = earlier.layout.root if earlier else Path(options.session_dir or sessions_root() / new_session_id())
+    context = ExecutionContext(
+        session_id=earlier.session_id if earlier else "",
+        session_dir=str(session_dir),
+        verbose=verbose,
+        timeout=options.timeout,
+        environment=environment,
+        public_environment=public,
+        params=dict(options.param),
+        connections=options.connections,
+        publish_dir=str(Path(options.out).absolute()) if options.out else None,
+        resume=options.resume,
+        max_parallel_steps=options.max_parallel,
+        memory_budget_bytes=options.memory_budget,
+        on_failure="continue" if options.keep_going else "stop",
+        checkpoint=options.checkpoint,
+    )
+    if problems and adapter is not None and manifest is not None:
+        try:
+            adapter.prepare(manifest, context)
+        except PreparationError as exc:
+            problems.extend(exc.problems)
+    if problems:
+        raise PreparationError(problems)
+    assert adapter is not None
+    assert manifest is not None
+    return Request(manifest, adapter, context, earlier, notice)
+
+
+def _environment(given: tuple[str, ...], problems: list[Problem]) -> tuple[dict[str, str], frozenset[str]]:
+    """The declared variables, and the names of those that are no secret."""
+    values: dict[str, str] = {}
+    public = set()
+    for entry in given:
+        name, equals, value = entry.partition("=")
+        if not name:
+            problems.append(Problem("--env takes NAME or NAME=VALUE"))
+            continue
+        if equals:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+        else:
+            problems.append(
+                Problem(f"the variable {name} is not set", key="--env", hint=f"export it or write {name}=VALUE")
+            )
+            continue
+        if equals and not is_secret_field(name):
+            public.add(name)
+        else:
+            public.discard(name)
+            exits.given_secrets.append(values[name])
+    return values, frozenset(public)
+
+
+def _adapter(options: RunOptions, problems: list[Problem]) -> ExecutionAdapter | None:
+    try:
+        return _configured_adapter(options)
+    except PreparationError as exc:
+        problems.extend(exc.problems)
+    except OsirisError as exc:
+        problems.append(Problem(str(exc)))
+    return None
+
+
+def _configured_adapter(options: RunOptions) -> ExecutionAdapter:
+    if options.config is None:
+        return AdapterFactory.create(options.adapter or "local")
+    document = read_document(Path(options.config))
+    settings: dict[str, Any] = {} if document.data is None else document.data
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise ConfigError([Problem("a configuration is a mapping", file=document.file, line=1)])
+    settings = dict(settings)
+    kind = settings.pop("type", None)
+    name = options.adapter or kind or "local"
+    if kind is not None and kind != name:
+        message = f"this is a configuration of adapter '{kind}', not of '{name}'"
+        raise ConfigError([Problem(message, key="type", file=document.file, line=document.line_of(["type"]))])
+    try:
+        return AdapterFactory.create(str(name), **settings)
+    except ConfigError as exc:
+        raise ConfigError(_placed(problem, str(name), document) for problem in exc.problems) from None
+
+
+def _placed(problem: Problem, name: str, document: Any) -> Problem:
+    """A problem of an adapter's settings with the place in the file they came from."""
+    key = (problem.key or "").removeprefix(name).lstrip(".")
+    path = [int(part) if part.isdigit() else part for part in key.split(".")] if key else []
+    return replace(problem, key=key or None, file=document.file, line=document.line_of(path))
+
+
+def _earlier(options: RunOptions, manifest: Manifest | None) -> tuple[SessionInfo | None, str | None]:
+    """The session that is gone on with, and what to say about it."""
+    if options.session_dir is not None:
+        session = SessionInfo(SessionLayout(Path(options.session_dir).absolute()))
+        if session.run:
+            return session, None
+        return None, f"nothing to resume in {options.session_dir}; starting anew" if options.resume else None
+    if not options.resume or manifest is None:
+        return None, None
+    newest = newest_of(sessions_root(), manifest.name, manifest.file)
+    if newest is None:
+        return None, f"no earlier session of '{manifest.name}' to resume; starting anew"
+    return newest, f"resuming session {newest.session_id}"

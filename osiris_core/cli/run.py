@@ -1,0 +1,117 @@
+"""`osiris run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from osiris_core.cli import exits, stdout
+from osiris_core.cli.command import Command
+from osiris_core.cli.options import RunOptions, json_option, run_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from osiris_core.cli.progress import View
+    from osiris_core.cli.request import Request
+    from osiris_core.report import RunReport
+
+
+@click.command(cls=Command)
+@click.argument("manifest")
+@run_options
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Log every event on standard error instead.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every phase, step and transfer.")
+@json_option
+def run(manifest: str, log_format: Any, verbose: bool, as_json: bool, **options: Any) -> int:
+    """
+    Run MANIFEST and print what came of it.
+
+    Everything of the run is kept in its session directory: the report, the events and the artifacts.
+
+    \b
+      osiris run manifest.yaml
+      osiris run manifest.yaml --param day=2026-11-20 --env API_TOKEN --out results
+      osiris run manifest.yaml --resume --timeout 2h
+    """
+    from osiris_core.cli.request import make_request
+
+    logs = verbose or log_format is not None
+    if logs:
+        from osiris_core.cli.log_output import configure_logs
+
+        configure_logs(log_format or "text", debug=verbose)
+    request = make_request(RunOptions(manifest, **options), verbose=logs)
+    if request.notice:
+        stdout.say(f"osiris: {request.notice}")
+    report = _run(request, watched=not logs, as_json=as_json)
+    if as_json:
+        stdout.write_json(report.to_json())
+    else:
+        from osiris_core.cli.summary import run_summary
+
+        stdout.write_result(run_summary(report, manifest))
+    code = exits.EXIT_CODES[report.status]
+    if report.status in ("cancelled", "timeout") or any(step["abandoned"] for step in report.steps):
+        # A thread that a step left inside a library would abort the process while Python shuts down.
+        stdout.leave(code)
+    return code
+
+
+def _run(request: Request, *, watched: bool, as_json: bool) -> RunReport:
+    from osiris_core.cli.signals import StopSignals, leave_at_once
+    from osiris_core.errors import PreparationError, Problem
+
+    session_dir = request.context.session_dir
+    with (
+        _watching(session_dir, watched=watched),
+        StopSignals(request.adapter.cancel, lambda: leave_at_once(session_dir, as_json=as_json)),
+    ):
+        try:
+            return request.adapter.run(request.manifest, request.context)
+        except OSError as exc:
+            if Path(session_dir, "run.json").exists() and os.access(session_dir, os.W_OK):
+                raise
+            message = f"the session directory cannot be used: {exc.strerror or exc}"
+            raise PreparationError([Problem(message, key="--session-dir", file=session_dir)]) from exc
+
+
+@contextmanager
+def _watching(session_dir: str, *, watched: bool) -> Iterator[None]:
+    """While the block runs, show the run on standard error: live on a terminal, as plain lines elsewhere."""
+    if not watched:
+        yield
+        return
+    from osiris_core.logs import JournalFollower
+    from osiris_core.session import SessionLayout
+
+    view = _view(session_dir)
+
+    def sink(event: dict[str, Any]) -> None:
+        # Nothing that goes wrong with a picture of the run may hurt the run, or leave a traceback.
+        try:
+            view.event(event)
+        except Exception as exc:  # noqa: BLE001
+            stdout.say(f"osiris: cannot show {event.get('event')}: {exc!r}")
+
+    follower = JournalFollower(SessionLayout(Path(session_dir)).events_file, sink).start()
+    try:
+        yield
+    finally:
+        follower.stop()
+        view.close()
+
+
+def _view(session_dir: str) -> View:
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from osiris_core.cli.live_view import LiveView
+
+        return LiveView(session_dir, transient=stdout.result_is_terminal())
+    from osiris_core.cli.progress import PlainLines
+
+    return PlainLines(session_dir)

@@ -1,0 +1,82 @@
+"""`osiris schema`: JSON Schemas, for editors and for whoever writes manifests by program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from osiris_core.cli import stdout
+from osiris_core.cli.command import Group
+from osiris_core.cli.drivers import complete_drivers
+from osiris_core.cli.options import complete_adapters, json_option
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+CONNECTIONS = {
+    "title": "osiris_connections.yaml",
+    "description": "Named connections: a manifest says `@family.alias` and holds no credentials.",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "version": {"type": ["integer", "string"]},
+        "connections": {
+            "description": "By family (`mysql`), then by alias (`billing`).",
+            "type": ["object", "null"],
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": {
+                    "description": "Values as the drivers of the family want them; `${VAR}` for what is secret.",
+                    "type": "object",
+                    "properties": {
+                        "default": {"type": "boolean", "description": "Whether `@family` alone means this one."}
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+@click.group(cls=Group)
+def schema() -> None:
+    """Print a JSON Schema: `manifest`, `connections`, `driver NAME` or `adapter NAME`."""
+
+
+@schema.command("manifest")
+@json_option
+def manifest_schema(as_json: bool) -> None:  # noqa: ARG001 - the result is JSON in any case
+    """The schema of a native manifest."""
+    from osiris_core.manifest import Manifest
+
+    _write(Manifest.model_json_schema())
+
+
+@schema.command("connections")
+@json_option
+def connections_schema(as_json: bool) -> None:  # noqa: ARG001
+    """The schema of osiris_connections.yaml."""
+    _write(CONNECTIONS)
+
+
+@schema.command("driver")
+@click.argument("name", shell_complete=complete_drivers)
+@json_option
+def driver_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
+    """The schema of the configuration of driver NAME."""
+    from osiris_core.cli.catalogue import config_schema, driver_entry
+
+    _write(config_schema(driver_entry(name)))
+
+
+@schema.command("adapter")
+@click.argument("name", shell_complete=complete_adapters)
+@json_option
+def adapter_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
+    """The schema of the configuration of adapter NAME."""
+    from osiris_core.cli.catalogue import adapter_entry, config_schema
+
+    _write(config_schema(adapter_entry(name)))
+
+
+def _write(document: dict[str, Any]) -> None:
+    stdout.write_json({"$schema": DIALECT, **document})

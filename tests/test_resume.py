@@ -1,0 +1,223 @@
+"""Resume: what still holds is taken over, what does not runs again, and the reason is the true one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from osiris_core import AdapterFactory, DriverRegistry, ExecutionContext, read_events
+
+RAN: list[str] = []
+
+
+class Slow:
+    """Takes long enough that keeping its output pays."""
+
+    deterministic = True
+
+    def run(self, step_id, config, inputs, ctx):
+        RAN.append(step_id)
+        time.sleep(0.05)
+        return {"df": pa.table({"n": [config.get("n", 1), 2]})}
+
+
+class Dice(Slow):
+    """The same, but nobody promises the same result."""
+
+    deterministic = False
+
+
+class Doubles:
+    deterministic = True
+
+    def run(self, step_id, config, inputs, ctx):
+        RAN.append(step_id)
+        time.sleep(0.05)
+        return {"df": pa.table({"n": [2 * n for n in inputs["df"].column("n").to_pylist()]})}
+
+
+class Writes:
+    """Fails until the file `config.wait_for` is there."""
+
+    def run(self, step_id, config, inputs, ctx):
+        RAN.append(step_id)
+        (ctx.artifacts_dir / "out.txt").write_text(str(inputs["df"].column("n").to_pylist()))
+        if config.get("wait_for") and not Path(config["wait_for"]).exists():
+            raise RuntimeError("not yet")
+
+
+@pytest.fixture(autouse=True)
+def drivers():
+    RAN.clear()
+    known = {"t.slow": Slow, "t.dice": Dice, "t.doubles": Doubles, "t.writes": Writes}
+    for name, driver in known.items():
+        DriverRegistry.register(name, driver)
+    yield
+    for name in known:
+        DriverRegistry.unregister(name)
+
+
+def manifest(tmp_path: Path, *, first: str = "t.slow", n: int = 1, password: bool = False) -> dict:
+    config = {"n": n, **({"password": "${PW}"} if password else {})}
+    return {
+        "steps": [
+            {"id": "first", "driver": first, "config": config},
+            {"id": "second", "driver": "t.doubles", "inputs": {"df": "first"}},
+            {
+                "id": "third",
+                "driver": "t.writes",
+                "inputs": {"df": "second"},
+                "config": {"wait_for": str(tmp_path / "go")},
+            },
+        ]
+    }
+
+
+def run(tmp_path: Path, plan: dict, **settings):
+    RAN.clear()
+    context = ExecutionContext(session_dir=str(tmp_path / "session"), **settings)
+    return AdapterFactory.create("local").run(plan, context)
+
+
+def statuses(report) -> list[str]:
+    return [step["status"] for step in report.steps]
+
+
+def test_a_failed_run_continues_where_it_failed(tmp_path):
+    """Only the step that failed runs again, and the result is the uninterrupted run's."""
+    plan = manifest(tmp_path)
+    assert statuses(run(tmp_path, plan)) == ["completed", "completed", "failed"]
+    (tmp_path / "go").touch()
+    report = run(tmp_path, plan, resume=True)
+    assert statuses(report) == ["reused", "reused", "completed"]
+    assert RAN == ["third"]
+    assert (tmp_path / "session" / "artifacts" / "third" / "out.txt").read_text() == "[2, 4]"
+    reused = [
+        event["step_id"]
+        for event in read_events(tmp_path / "session" / "events.jsonl")
+        if event.get("reason") == "reused"
+    ]
+    assert reused == ["first", "second"]
+
+
+def test_a_complete_run_is_taken_over_whole(tmp_path):
+    """Nothing runs, and its artifacts are those of the first attempt."""
+    (tmp_path / "go").touch()
+    first = run(tmp_path, manifest(tmp_path))
+    again = run(tmp_path, manifest(tmp_path), resume=True)
+    assert (RAN, statuses(again)) == ([], ["reused"] * 3)
+    assert again.artifacts == first.artifacts
+    assert again.metrics["rows_written"] == first.metrics["rows_written"]
+
+
+def test_without_resume_everything_runs(tmp_path):
+    """An earlier attempt is never taken over unless that was asked for."""
+    (tmp_path / "go").touch()
+    run(tmp_path, manifest(tmp_path))
+    assert statuses(run(tmp_path, manifest(tmp_path))) == ["completed"] * 3
+
+
+def test_a_changed_configuration_runs_the_step_and_what_reads_it(tmp_path):
+    """The change reaches the end of the pipeline."""
+    (tmp_path / "go").touch()
+    run(tmp_path, manifest(tmp_path))
+    run(tmp_path, manifest(tmp_path, n=10), resume=True)
+    assert RAN == ["first", "second", "third"]
+    assert (tmp_path / "session" / "artifacts" / "third" / "out.txt").read_text() == "[20, 4]"
+
+
+def test_a_changed_secret_runs_the_step_again(tmp_path):
+    """The value counts although it is written nowhere."""
+    (tmp_path / "go").touch()
+    plan = manifest(tmp_path, password=True)
+    run(tmp_path, plan, environment={"PW": "one"})
+    run(tmp_path, plan, environment={"PW": "one"}, resume=True)
+    assert RAN == []
+    run(tmp_path, plan, environment={"PW": "two"}, resume=True)
+    assert RAN == ["first", "second", "third"]
+
+
+def test_a_changed_input_file_runs_the_step_again(tmp_path):
+    """By content: touching the file changes nothing, another byte does."""
+    import os
+
+    source = tmp_path / "in.csv"
+    source.write_text("a\n1\n")
+    plan = {"steps": [{"id": "read", "driver": "filesystem.csv_extractor", "config": {"path": "in.csv"}}]}
+    run(tmp_path, plan, base_dir=str(tmp_path))
+    os.utime(source, (1, 1))
+    assert statuses(run(tmp_path, plan, base_dir=str(tmp_path), resume=True)) == ["reused"]
+    source.write_text("a\n2\n")
+    assert statuses(run(tmp_path, plan, base_dir=str(tmp_path), resume=True)) == ["completed"]
+
+
+def test_a_tampered_checkpoint_is_not_believed(tmp_path):
+    """A kept output whose bytes changed is made again."""
+    plan = manifest(tmp_path)
+    run(tmp_path, plan)
+    for path in (tmp_path / "session" / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (tmp_path / "go").touch()
+    report = run(tmp_path, plan, resume=True)
+    assert RAN == ["first", "second", "third"]
+    assert report.succeeded
+
+
+def test_a_tampered_artifact_is_not_believed(tmp_path):
+    """A step whose file changed or vanished runs again."""
+    (tmp_path / "go").touch()
+    run(tmp_path, manifest(tmp_path))
+    artifact = tmp_path / "session" / "artifacts" / "third" / "out.txt"
+    artifact.write_text("[2, 5]")
+    run(tmp_path, manifest(tmp_path), resume=True)
+    assert RAN == ["third"]
+    assert artifact.read_text() == "[2, 4]"
+
+
+def test_what_reads_a_step_that_may_give_another_result_runs_again(tmp_path):
+    """When a step that promises nothing runs again, so does all that reads it."""
+    plan = manifest(tmp_path, first="t.dice")
+    run(tmp_path, plan)
+    for path in (tmp_path / "session" / "checkpoints").iterdir():
+        path.unlink()
+    run(tmp_path, plan, resume=True)
+    assert RAN == ["first", "second", "third"]
+
+
+def test_checkpoint_never_keeps_nothing(tmp_path):
+    """Then a resume has to run all that is read again."""
+    plan = manifest(tmp_path)
+    run(tmp_path, plan, checkpoint="never")
+    assert not (tmp_path / "session" / "checkpoints").exists()
+    run(tmp_path, plan, resume=True)
+    assert RAN == ["first", "second", "third"]
+
+
+def test_auto_keeps_only_what_is_cheap_to_keep(tmp_path):
+    """A step that took no time keeps no checkpoint, one that took 50 ms for two rows does."""
+
+    class Quick:
+        def run(self, step_id, config, inputs, ctx):
+            return {"df": pa.table({"n": list(range(200_000))})}
+
+    DriverRegistry.register("t.quick", Quick)
+    try:
+        plan = {
+            "steps": [
+                {"id": "quick", "driver": "t.quick"},
+                {"id": "reads", "driver": "t.doubles", "inputs": {"df": "quick"}},
+                {"id": "ends", "driver": "t.writes", "inputs": {"df": "reads"}},
+            ]
+        }
+        run(tmp_path, plan)
+    finally:
+        DriverRegistry.unregister("t.quick")
+    kept = {
+        event["step_id"]: "checkpoint" in event.get("outputs", {}).get("df", {})
+        for event in read_events(tmp_path / "session" / "events.jsonl")
+        if event["event"] == "step.complete"
+    }
+    assert kept["quick"] is False
