@@ -46,5 +46,6 @@ class LocalAdapter(ExecutionAdapter):
             self._engine_run = None
 
     def stop(self, reason: str) -> None:
-        if self._engine_run is not None:
-            self._engine_run.cancel(reason)
+        engine_run = self._engine_run  # once: the run may end meanwhile
+        if engine_run is not None:
+            engine_run.cancel(reason)

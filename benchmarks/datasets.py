@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.timing import data_folder, python, run_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERSION = 1
 """Raised when the recipe changes: the file's name then changes with it."""
 
-BATCH_ROWS = 1_000_000
-
-
-def folder() -> Path:
-    chosen = os.environ.get("OSIRIS_BENCHMARK_DATA")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / "osiris-benchmarks"
-
 
 def orders_csv(rows: int) -> Path:
     """A CSV file of `rows` orders with 8 columns, about 63 bytes a row; made on first use, in a process of its own."""
-    path = folder() / f"orders-{VERSION}-{rows}.csv"
+    path = data_folder() / f"orders-{VERSION}-{rows}.csv"
     if not path.exists():
-        from benchmarks.timing import python, run_process
-
         run_process(python("-m", "benchmarks.datasets", str(rows)))
     return path
 
@@ -35,7 +30,7 @@ def orders_csv(rows: int) -> Path:
 def _write(rows: int) -> None:
     import duckdb
 
-    path = folder() / f"orders-{VERSION}-{rows}.csv"
+    path = data_folder() / f"orders-{VERSION}-{rows}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
     # Arithmetic instead of random(): the same rows from any version and any number of threads.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.table import Row, main
 from osiris_core import AdapterFactory, DriverRegistry, ExecutionContext, RunReport, read_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 CHATTY_EVENTS = 10_000
 

@@ -5,13 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_folder() -> Path:
+    """Where benchmarks keep what they make once; outside the repository."""
+    chosen = os.environ.get("OSIRIS_BENCHMARK_DATA")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / "osiris-benchmarks"
+
+
+def surroundings() -> dict[str, str]:
+    """What measured processes get: `benchmarks` is found, and modules are compiled once, as when installed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(data_folder() / "bytecode")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,7 @@ def run_process(argv: Sequence[str | Path], cwd: Path | None = None) -> ProcessR
         ProcessFailed: With the exit code and the end of the output.
     """
     started_s = perf_counter()
-    # Found from anywhere: the children are `python -m benchmarks.…` as well as the `osiris` script.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = surroundings()
     process = subprocess.Popen(
         argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -61,6 +77,10 @@ class Spread:
     @property
     def wall_s(self) -> float:
         return median(run.wall_s for run in self.runs)
+
+    @property
+    def cpu_s(self) -> float:
+        return median(run.cpu_s for run in self.runs)
 
     @property
     def peak_rss_mib(self) -> float:

@@ -18,21 +18,21 @@ from osiris_core.context import ExecutionContext
 from osiris_core.errors import (
     ExecutionError,
     FailureClass,
-    OsirisError,
     PhaseError,
     RunCancelled,
     RunTimeout,
     SealBroken,
 )
-from osiris_core.failure import describe_failure
 from osiris_core.logs import follow_verbosely, phase_logged
 from osiris_core.manifest import Manifest, load_manifest
 from osiris_core.preparation import prepare_run
+from osiris_core.prepared import look_up_again
 from osiris_core.redaction import Redactor
 from osiris_core.session import Session, SessionLayout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from osiris_core.config import AdapterConfig
     from osiris_core.prepared import PreparedRun
@@ -50,7 +50,7 @@ class Phase(StrEnum):
 
 
 NEXT_PHASES = {
-    Phase.NEW: {Phase.PREPARED},
+    Phase.NEW: {Phase.PREPARED, Phase.EXECUTED},  # executed: what was prepared elsewhere, and came here as JSON
     Phase.PREPARED: {Phase.PREPARED, Phase.EXECUTED},
     Phase.EXECUTED: {Phase.COLLECTED},
     Phase.COLLECTED: {Phase.COLLECTED, Phase.PREPARED},  # collect may be repeated, a session run again
@@ -88,6 +88,7 @@ class ExecutionAdapter(ABC):
         """
         started_s = monotonic()
         self._require(context, Phase.PREPARED)
+        self._cancel_reason = None
         with phase_logged("prepare", context):
             loaded = load_manifest(manifest, base_dir=context.base_dir)
             prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
@@ -111,15 +112,21 @@ class ExecutionAdapter(ABC):
         """
         Run what was prepared, and return when it completed.
 
+        `prepared` may have been restored from JSON: the values of its secrets are then looked up again.
+
         Raises:
-            ExecutionError: It did not complete; `collect` then still brings home what there is.
+            ExecutionError: It did not complete; `collect` then still brings home what there is. Masked, and without
+                the exception that it was made of.
             SealBroken: Manifest, configuration or an input file changed since `prepare`.
+            PreparationError: A secret of a restored run has no value here; nothing was touched.
             SessionBusy: Another process is running in the session directory; nothing was touched.
-            PhaseError: `prepare` was not called for this session, or it ran already.
+            OSError: The session directory cannot be used.
+            PhaseError: The session ran already and was not collected.
         """
         started_s = monotonic()
         self._require(context, Phase.EXECUTED)
-        run = self._runs[context.session_dir]
+        look_up_again(prepared, context)
+        run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
         run.session = Session.open(context.session_dir, context.session_id)
         try:
@@ -131,10 +138,12 @@ class ExecutionAdapter(ABC):
         try:
             with phase_logged("execute", context):
                 self._execute(run, context)
-        except BaseException as exc:
-            if run.error is None:
-                run.error = describe_failure(exc, run.redactor, _class_of(exc))
+        except (ExecutionError, KeyboardInterrupt, SystemExit) as exc:
+            run.fail(exc)
             raise
+        except BaseException as exc:  # noqa: BLE001 - a failed run is an ExecutionError, whatever failed it
+            run.fail(exc)
+            raise _error_of(run.error or {}) from None
         finally:
             total_ms = (monotonic() - started_s) * 1000
             run.spent_ms["steps"] = run.summary.wall_ms if run.summary else 0.0
@@ -168,7 +177,6 @@ class ExecutionAdapter(ABC):
             KeyboardInterrupt: Ctrl-C in the calling thread; steps were stopped and the report was written first.
         """
         context = context or ExecutionContext()
-        self._cancel_reason = None
         prepared = self.prepare(manifest, context)
         try:
             self.execute(prepared, context)
@@ -188,11 +196,13 @@ class ExecutionAdapter(ABC):
 
     def close(self) -> None:
         """Collect what was executed and not collected, and let go of everything. May be called twice."""
-        for session_dir, phase in list(self._phases.items()):
-            if phase is Phase.EXECUTED:
-                self._collect(session_dir, None)
-        self._runs.clear()
-        self._phases.clear()
+        try:
+            for session_dir, phase in list(self._phases.items()):
+                if phase is Phase.EXECUTED:
+                    self._collect(session_dir, None)
+        finally:
+            self._runs.clear()
+            self._phases.clear()
 
     def __enter__(self) -> ExecutionAdapter:
         return self
@@ -222,7 +232,7 @@ class ExecutionAdapter(ABC):
 
     def _execute(self, run: Run, context: ExecutionContext) -> None:
         prepared = run.prepared
-        run.redactor = Redactor(prepared.secrets[name] for name in prepared.secret_names if name in prepared.secrets)
+        run.redactor = Redactor(prepared.secrets[name] for name in prepared.secret_names)
         assert run.session is not None
         run.host = run.session.journal.origin("host", run.redactor)
         run.host.emit(
@@ -240,13 +250,15 @@ class ExecutionAdapter(ABC):
             run.summary = self.start(run, context)
         if run.summary.status != "completed":
             run.error = run.summary.error
-            raise _error_of(run.summary)
+            raise _error_of(run.summary.error or {}, run.summary.status, run.summary.failed_step_id)
 
     def _collect(self, session_dir: str, publish_dir: str | None) -> RunReport:
         run = self._runs[session_dir]
         if run.report is None:
-            run.report = collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
             self._phases[session_dir] = Phase.COLLECTED
+            self._cancel_reason = None
+            collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
+        assert run.report is not None
         return run.report
 
 
@@ -258,19 +270,11 @@ def _check_seal(prepared: PreparedRun) -> None:
         raise SealBroken("; ".join(dict.fromkeys(changed)) + " (prepare the run again)")
 
 
-def _error_of(summary: RunSummary) -> ExecutionError:
+def _error_of(error: Mapping[str, Any], status: str = "failed", step_id: str | None = None) -> ExecutionError:
     """The exception for a run that did not complete; made of masked text, chained to nothing."""
-    error = summary.error or {}
     failure_class = FailureClass(error.get("failure_class", FailureClass.ADAPTER_BUG))
-    kind = {"cancelled": RunCancelled, "timeout": RunTimeout}.get(summary.status, ExecutionError)
+    kind = {"cancelled": RunCancelled, "timeout": RunTimeout}.get(status, ExecutionError)
     message = error.get("message", "the run failed")
-    if summary.failed_step_id and kind is ExecutionError:
-        message = f"step '{summary.failed_step_id}' failed: {message}"
-    return kind(message, step_id=summary.failed_step_id, failure_class=failure_class, details=error)
-
-
-def _class_of(error: BaseException) -> FailureClass | None:
-    """An error of the phases themselves that nobody classified is ours, not the user's."""
-    if isinstance(error, KeyboardInterrupt):
-        return FailureClass.CANCELLED
-    return None if isinstance(error, (OsirisError, OSError, MemoryError)) else FailureClass.ADAPTER_BUG
+    if step_id and kind is ExecutionError:
+        message = f"step '{step_id}' failed: {message}"
+    return kind(message, step_id=step_id, failure_class=failure_class, details=dict(error))

@@ -5,20 +5,34 @@ from __future__ import annotations
 import gzip
 import os
 import tarfile
+import zlib
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from osiris_core.errors import CollectError
 
+if TYPE_CHECKING:
+    from typing import Self
+
 MAX_UNPACKED_BYTES = 64 << 30
 MAX_MEMBERS = 1_000_000
+MAX_NAME_BYTES = 1 << 20
+"""How long the extended header of one member may be; `tarfile` reads it into memory as a whole."""
+_EXTENDED = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
 
 
 def pack(folder: Path, archive: Path) -> None:
     """
     Write every file below `folder` into `archive`, sorted, without owners and times.
 
-    Written beside and moved into place; nothing is left when it fails. Links are packed as links, other
-    special files are left out.
+    Written beside and moved into place; nothing is left when it fails. Links are packed as links, hard links as
+    files of their own, other special files are left out.
     """
     beside = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
@@ -28,7 +42,10 @@ def pack(folder: Path, archive: Path) -> None:
             tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
             for path in sorted(folder.rglob("*")):
+                if path in (archive, beside):
+                    continue
                 if path.is_symlink() or path.is_file() or path.is_dir():
+                    tar.inodes.clear()  # type: ignore[attr-defined] # else a second name of a file becomes a link
                     tar.add(path, arcname=path.relative_to(folder).as_posix(), recursive=False, filter=_plain)
         beside.replace(archive)
     finally:
@@ -42,25 +59,83 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+class _Member(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, *args: Any, **kwargs: Any) -> Self:
+        member = super().frombuf(*args, **kwargs)
+        if member.type in _EXTENDED and member.size > MAX_NAME_BYTES:
+            raise CollectError(f"a member's header of {member.size} bytes may not be unpacked")
+        return member
+
+
 def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_UNPACKED_BYTES, max_members: int = MAX_MEMBERS) -> None:
     """
     Unpack what `pack` wrote, or anybody, into `folder`.
 
     Raises:
-        CollectError: A member is absolute, contains `..`, links out of `folder` or is a device, or there is more than
-            the limits allow; or the archive is broken. What was unpacked until then stays.
+        CollectError: A member is absolute, contains `..`, goes through a link, links out of `folder` or is a device
+            or hard link, or there is more than the limits allow; or the archive is broken or cut off. What was
+            unpacked until then stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    size_bytes = members = 0
     try:
-        with tarfile.open(archive, mode="r|*") as tar:
-            for member in tar:
-                members += 1
-                size_bytes += member.size
-                if members > max_members or size_bytes > max_bytes:
-                    raise CollectError(f"{archive} unpacks to more than {max_bytes} bytes or {max_members} members")
-                if ".." in PurePosixPath(member.name).parts or not (member.isreg() or member.isdir() or member.issym()):
-                    raise CollectError(f"{archive} holds {member.name!r}, which may not be unpacked")
-                tar.extract(member, folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as exc:
+        folder.mkdir(parents=True, exist_ok=True)
+        with archive.open("rb") as raw:
+            if raw.peek(2)[:2] != b"\x1f\x8b":
+                return _unpack(raw, "r|*", archive, folder, max_bytes, max_members)
+            with gzip.GzipFile(fileobj=raw) as zipped:
+                _unpack(zipped, "r|", archive, folder, max_bytes, max_members)  # type: ignore[arg-type]
+                _read_to_end(zipped)
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as exc:
         raise CollectError(f"{archive} cannot be unpacked: {exc}") from exc
+
+
+def _unpack(source: BinaryIO, mode: str, archive: Path, folder: Path, max_bytes: int, max_members: int) -> None:
+    size_bytes = members = 0
+    with tarfile.open(fileobj=source, mode=mode, tarinfo=_Member) as tar:  # type: ignore[call-overload]
+        for member in tar:
+            members += 1
+            size_bytes += member.size
+            if members > max_members or size_bytes > max_bytes:
+                raise CollectError(f"{archive} unpacks to more than {max_bytes} bytes or {max_members} members")
+            if (reason := _refused(member, folder)) is not None:
+                raise CollectError(f"{archive} holds {member.name!r}, which may not be unpacked: {reason}")
+            target = folder / member.name
+            if target.is_symlink():
+                target.unlink()  # else the file would be written where the link points
+            tar.extract(member, folder, filter="data")
+            tar.members.clear()  # it would keep a million of them
+
+
+def _read_to_end(zipped: gzip.GzipFile) -> None:
+    """See that the whole of it is there and unchanged: the checksum stands at the end, behind the last member."""
+    for _ in range(1 << 10):
+        if not zipped.read(1 << 16):
+            return
+    raise CollectError("data follows the end of the archive")
+
+
+def _refused(member: tarfile.TarInfo, folder: Path) -> str | None:
+    """
+    Why a member may not be unpacked; None if it may.
+
+    Checked here as well as by the filter of `tarfile`, which some Python versions let be outwitted by chains of links.
+    """
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        return "it leaves the folder"
+    if not (member.isreg() or member.isdir() or member.issym()):
+        return "it is neither file, directory nor symbolic link"
+    if any((folder / parent).is_symlink() for parent in name.parents[:-1]):
+        return "it goes through a link"
+    if member.isdir() and (folder / name).is_symlink():
+        return "a link is in its place"
+    if not member.issym():
+        return None
+    target = PurePosixPath(member.linkname)
+    ups = 0
+    while target.parts[ups : ups + 1] == ("..",):
+        ups += 1
+    # `..` behind a name could climb out of what another link points to; in front, it climbs from a real directory.
+    if target.is_absolute() or ups >= len(name.parts) or ".." in target.parts[ups:]:
+        return "it links out of the folder"
+    return None

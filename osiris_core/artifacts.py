@@ -21,25 +21,38 @@ def find_artifacts(folder: Path, step_id: str, left_out: Callable[[str, str], ob
     """
     Every regular file below `folder` (a step's own), at any depth, sorted by path.
 
-    A symbolic link counts as the file it points to if that lies in `folder`; links out of it, pipes, sockets
-    and devices are reported to `left_out` with the reason.
+    A symbolic link counts as the file it points to if that lies in `folder`. Links out of it or to directories,
+    pipes, sockets, devices and what cannot be read are reported to `left_out` with the reason.
     """
+    if folder.is_symlink():
+        left_out(".", "the artifacts directory was replaced by a link")
+        return
     root = folder.resolve()
-    for directory, names, files in os.walk(folder):
-        names.sort()
-        for name in sorted(files):
-            path = Path(directory, name)
-            relative = path.relative_to(folder).as_posix()
-            try:
-                mode = path.stat().st_mode
-                if not path.resolve().is_relative_to(root):
-                    left_out(relative, "it is a link out of the artifacts directory")
-                elif not stat.S_ISREG(mode):
-                    left_out(relative, "it is not a regular file")
-                else:
-                    yield ArtifactRecord(step_id, f"{step_id}/{relative}", path.stat().st_size, sha256_of(path))
-            except OSError as exc:
-                left_out(relative, f"it cannot be read: {exc.strerror}")
+    for path in sorted(_files(folder, left_out), key=Path.as_posix):
+        relative = path.relative_to(folder).as_posix()
+        try:
+            status = path.stat()
+            if not path.resolve().is_relative_to(root):
+                left_out(relative, "it is a link out of the artifacts directory")
+            elif stat.S_ISDIR(status.st_mode):
+                left_out(relative, "it is a link to a directory")
+            elif not stat.S_ISREG(status.st_mode):
+                left_out(relative, "it is not a regular file")
+            else:
+                yield ArtifactRecord(step_id, f"{step_id}/{relative}", status.st_size, sha256_of(path))
+        except OSError as exc:
+            left_out(relative, f"it cannot be read: {exc.strerror}")
+
+
+def _files(folder: Path, left_out: Callable[[str, str], object]) -> Iterator[Path]:
+    """Everything below `folder` that is no directory, links to directories included."""
+
+    def unreadable(error: OSError) -> None:
+        left_out(Path(error.filename).relative_to(folder).as_posix(), f"it cannot be read: {error.strerror}")
+
+    for directory, names, files in os.walk(folder, onerror=unreadable):
+        yield from (Path(directory, name) for name in files)
+        yield from (path for name in names if (path := Path(directory, name)).is_symlink())
 
 
 def check_artifacts(artifacts_dir: Path, records: Iterable[ArtifactRecord]) -> None:
@@ -70,21 +83,28 @@ def publish(artifacts_dir: Path, paths: Iterable[tuple[str, str]], publish_dir: 
     replaces nothing, and a reader never sees half a file.
 
     Raises:
-        CollectError: A declared output was not written, or cannot be copied; nothing was replaced.
+        CollectError: A declared output was not written, leads out of its step's artifacts, cannot be copied, or is
+            published by two steps; or a directory is in its place. Nothing was replaced.
     """
     staged: list[tuple[Path, Path]] = []
     try:
         for step_id, relative in paths:
             source, target = artifacts_dir / step_id / relative, publish_dir / relative
+            if any(target == other for _, other in staged):
+                raise CollectError(f"cannot publish to {publish_dir}: two steps write {relative}")
+            if not source.resolve(strict=True).is_relative_to((artifacts_dir / step_id).resolve()):
+                raise CollectError(f"cannot publish {relative} of step '{step_id}': it leads out of its artifacts")
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            if target.is_dir():
+                raise CollectError(f"cannot publish to {publish_dir}: {relative} is a directory there")
+            handle, beside = tempfile.mkstemp(prefix=".osiris-", dir=target.parent)
             os.close(handle)
             staged.append((Path(beside), target))
             shutil.copyfile(source, beside)
             shutil.copymode(source, beside)
         for copy, target in staged:
             copy.replace(target)
-    except OSError as exc:
+    except (OSError, RuntimeError) as exc:  # RuntimeError: a link that leads to itself
         raise CollectError(f"cannot publish to {publish_dir}: {exc}") from exc
     finally:
         for copy, _ in staged:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -41,7 +43,7 @@ class Place:
     artifacts_dir: Path
     work_dir: Path
     checkpoints_dir: Path
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     locate: Callable[[str, str], str]
 
 
@@ -79,6 +81,8 @@ class StepRunner:
         redactor: Redactor,
     ) -> None:
         self._place = place
+        self._artifacts_dir = str(place.artifacts_dir)
+        self._work_dir = str(place.work_dir)
         self._share = share
         self._store = store
         self._origin = origin
@@ -95,21 +99,30 @@ class StepRunner:
         """
         One try. Whatever the driver raises is raised; the outputs are then nobody's.
 
-        The files the step left are recorded also after a failure: `left_artifacts` then has them.
+        The files the step left are recorded also after a failure: `left_artifacts` then has them. On return the
+        work directory is gone, and nothing that the driver left running can publish anything more.
         """
         started_s = monotonic()
+        self._left.pop(step.id, None)
         ctx = self._context(step, number, token)
-        driver_class = DriverRegistry.get(step.driver)
-        config = self.settings(step, driver_class)
+        result = AttemptResult()
         try:
+            driver_class = DriverRegistry.get(step.driver)
+            config = self.settings(step, driver_class)
             returned = driver_class().run(step_id=step.id, config=config, inputs=inputs, ctx=ctx)
-            outputs = self._keep(step, returned)
+            result.outputs = self._keep(step, returned, ctx)
+            result.artifacts = self._record_artifacts(step.id, token)
+            self._count(result, inputs, ctx)
         except BaseException:
-            if not token.fenced:
+            # What goes wrong here must not hide why the step failed.
+            with suppress(Exception):
+                for value in result.outputs.values():
+                    self._store.release(value)
                 self._left[step.id] = self._record_artifacts(step.id, token)
             raise
-        result = AttemptResult(outputs, self._record_artifacts(step.id, token))
-        self._count(result, inputs, ctx)
+        finally:
+            token.fence()
+            ctx.remove_work_dir()
         result.took_s = monotonic() - started_s
         return result
 
@@ -119,8 +132,8 @@ class StepRunner:
             attempt=number,
             origin=self._origin,
             token=token,
-            artifacts_dir=self._place.artifacts_dir / step.id,
-            work_dir=self._place.work_dir / f"{step.id}.{number}",
+            artifacts_dir=f"{self._artifacts_dir}/{step.id}",
+            work_dir=f"{self._work_dir}/{step.id}.{number}",
             environment=self._place.environment,
             memory_budget_bytes=self._share.memory_budget_bytes,
             threads=self._share.threads,
@@ -157,7 +170,7 @@ class StepRunner:
                 config[name] = value
         return _validated(model, config, step.id)
 
-    def _keep(self, step: StepPlan, returned: Any) -> dict[str, Any]:
+    def _keep(self, step: StepPlan, returned: Any, ctx: StepContext) -> dict[str, Any]:
         if returned is None:
             return {}
         if not hasattr(returned, "items"):
@@ -166,11 +179,10 @@ class StepRunner:
                 "to tables or JSON values, or None",
                 step_id=step.id,
             )
-        return self._store.keep(returned)
+        return self._store.keep(returned, own_dir=ctx.made_work_dir)
 
     def _record_artifacts(self, step_id: str, token: CancelToken) -> list[ArtifactRecord]:
-        folder = self._place.artifacts_dir / step_id
-        if not folder.exists():
+        if not os.path.exists(f"{self._artifacts_dir}/{step_id}"):  # noqa: PTH110 - this line runs for every step
             return []
 
         def left_out(path: str, reason: str) -> None:
@@ -178,17 +190,17 @@ class StepRunner:
             token.publish(lambda: self._origin.emit("log", step_id, level="warning", message=message))
 
         records = []
-        for record in find_artifacts(folder, step_id, left_out):
+        for record in find_artifacts(self._place.artifacts_dir / step_id, step_id, left_out):
             token.publish(partial(self._origin.emit, "artifact", step_id, **_described(record)))
             records.append(record)
         return records
 
     def _count(self, result: AttemptResult, inputs: Mapping[str, Any], ctx: StepContext) -> None:
-        rows_in = sum(value.num_rows for value in inputs.values() if is_table(value))
+        tables_in = [value for value in inputs.values() if is_table(value)]
+        rows_in = sum(table.num_rows for table in tables_in)
         rows_out = sum(value.num_rows for value in result.outputs.values() if is_table(value))
         told = ctx.standard_metrics
-        has_input = any(is_table(value) for value in inputs.values())
-        result.rows_read = int(told.get("rows_read", rows_in if has_input else rows_out))
+        result.rows_read = int(told.get("rows_read", rows_in if tables_in else rows_out))
         result.rows_written = int(told.get("rows_written", rows_out))
         own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         result.memory_usage_mb = round(float(told.get("memory_usage_mb", own_mb)), 1)

@@ -18,8 +18,8 @@ class CancelToken:
     """
     One attempt's right to go on.
 
-    `cancel` may be called from any thread, any number of times; the first call decides the reason. Hooks
-    run in a thread of their own, newest first, each at most once; a hook that raises or hangs stops nobody.
+    `cancel` may be called from any thread, any number of times; the first call decides the reason. Each hook
+    runs in a thread of its own, the newest is started first, each at most once; one that raises or hangs stops nobody.
     """
 
     __slots__ = ("_hooks", "_lock", "fenced", "reason")

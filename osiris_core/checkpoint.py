@@ -2,8 +2,9 @@
 Resuming: which outputs of an earlier attempt still hold, and why not.
 
 A finished step writes the parts of its resume key into its `step.complete` event. Two attempts agree on a step when
-every part is equal: driver and its version, configuration, secret values (as a slow salted digest), input files,
-and the keys of the steps it reads. Kept outputs are addressed by their sha256 and verified before they are believed.
+every part is equal: driver and its version, configuration, declared variables and secret values (as slow salted
+digests), input files, and the keys of the steps it reads. Kept outputs are addressed by their sha256 and verified
+before they are believed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import marshal
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +37,10 @@ KEEP_BYTES_PER_S = 500e6
 """How fast an output is written and hashed, about."""
 
 
+_BLIND = frozenset(BUILTIN) - {"command"}
+"""Drivers that never look at the environment of a step."""
+
+
 def digest(value: Any) -> str:
     """A short, stable digest of a JSON-like value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
@@ -50,6 +57,7 @@ class ResumeKeys:
         self._wait_for_digests = wait_for_digests
         self._parts: dict[str, dict[str, Any]] = {}
         self._steps = {step.id: step for step in steps}
+        self._environment = substitute(prepared.environment, prepared.secrets)
         self._files: dict[str, list[Any]] = {}
         for file in prepared.input_files:
             self._files.setdefault(file.step_id, []).append(file)
@@ -73,6 +81,9 @@ class ResumeKeys:
             if values:
                 # Slow on purpose: the digest stands in a file, and secrets can be short.
                 parts["values"] = _slow_digest("\0".join(values), self._salt)
+        if self._prepared.environment and step.driver not in _BLIND:
+            values = [f"{name}={value}" for name, value in sorted(self._environment.items())]
+            parts["environment"] = _slow_digest("\0".join(values), self._salt)
         if files := self._files.get(step.id):
             if not all(file.sha256 for file in files):
                 self._wait_for_digests()
@@ -87,18 +98,21 @@ def _slow_digest(text: str, salt: bytes) -> str:
     return hashlib.scrypt(text.encode("utf-8", "surrogatepass"), salt=salt, n=1 << 13, r=8, p=1, dklen=12).hex()
 
 
-@lru_cache(maxsize=1024)
 def driver_identity(name: str) -> str:
     """Name and version of a driver; of one that is not built in, the digest of its source as well."""
-    driver = DriverRegistry.get(name)
+    driver: Any = DriverRegistry.get(name)
     version = getattr(driver, "version", "1")
-    if name in BUILTIN:
-        return f"{name}@{version}"
+    return f"{name}@{version}" if name in BUILTIN else f"{name}@{version}+{_source_digest(driver)}"
+
+
+@lru_cache(maxsize=1024)
+def _source_digest(driver: type[Any]) -> str:
     try:
-        source = hashlib.sha256(Path(inspect.getfile(driver)).read_bytes()).hexdigest()[:16]
-    except (OSError, TypeError):
-        source = "unknown"
-    return f"{name}@{version}+{source}"
+        source = Path(inspect.getfile(driver)).read_bytes()
+    except (OSError, TypeError):  # typed in a notebook: there is its code and no file
+        functions = [value.__code__ for value in vars(driver).values() if inspect.isfunction(value)]
+        source = b"".join(map(marshal.dumps, functions))
+    return hashlib.sha256(source).hexdigest()[:16]
 
 
 @dataclass
@@ -135,9 +149,8 @@ def finished_steps(events: Iterable[Mapping[str, Any]]) -> dict[str, Finished]:
             record = ArtifactRecord(step_id, event["path"], event["size_bytes"], event["sha256"])
             artifacts.setdefault(step_id, []).append(record)
         elif event["event"] == "step.complete" and "resume" in event:
-            found[step_id] = Finished(
-                event["resume"], event.get("outputs", {}), artifacts.get(step_id, []), dict(event), position
-            )
+            outputs = {name: item if isinstance(item, dict) else {} for name, item in event.get("outputs", {}).items()}
+            found[step_id] = Finished(event["resume"], outputs, artifacts.get(step_id, []), dict(event), position)
     return found
 
 
@@ -152,34 +165,68 @@ def plan_resume(
     Decide for each step whether it runs again. Verifies the bytes of all that is to be taken over.
 
     A step runs again when its key differs, when something it left is gone or changed, when a step that runs again
-    reads an output of it that was not kept, or when a step it reads runs again and is not deterministic.
+    reads an output of it that was not kept, or when what it reads may be another since it ran: a step that is not
+    deterministic ran or runs again, there or further up.
     """
     ordered = [step for wave in execution_waves(steps) for step in wave]
     runs = {step.id: reason for step in ordered if (reason := _differs(step, keys, finished, artifacts_dir))}
+    kept = _KeptOutputs(finished, checkpoints_dir)
+    stable = {step.id: is_deterministic(step.driver, step.config) for step in ordered}
     grew = True
     while grew:
-        grew = False
-        for step in ordered:
-            for upstream in step.upstream:
-                reads = any(item.from_step == upstream for item in step.inputs.values())
-                if step.id in runs and reads and upstream not in runs:
-                    missing = _not_kept(finished[upstream], checkpoints_dir)
-                    if missing is not None:
-                        runs[upstream], grew = (
-                            f"step '{step.id}' reads its output '{missing}', which was not kept",
-                            True,
-                        )
-                newer = upstream not in runs and step.id not in runs and _is_newer(finished, upstream, step.id)
-                if reads and step.id not in runs and (upstream in runs or newer):
-                    driver, config = next((item.driver, item.config) for item in ordered if item.id == upstream)
-                    if not is_deterministic(driver, config):
-                        what = "ran again since" if newer else "runs again"
-                        runs[step.id], grew = f"step '{upstream}' {what} and may give another result", True
+        before = len(runs)
+        _run_what_reads_others(ordered, finished, stable, runs)
+        for step in reversed(ordered):
+            for item in step.inputs.values() if step.id in runs else ():
+                missing = kept.missing(item.from_step, item.key) if item.from_step not in runs else None
+                if missing is not None:
+                    runs[item.from_step] = f"step '{step.id}' reads its output '{missing}', which was not kept"
+        grew = len(runs) > before
     return ResumePlan(runs, {step.id: finished[step.id] for step in ordered if step.id not in runs})
 
 
-def _is_newer(finished: Mapping[str, Finished], upstream: str, step_id: str) -> bool:
-    return finished[upstream].position > finished[step_id].position
+def _run_what_reads_others(
+    ordered: Iterable[StepPlan], finished: Mapping[str, Finished], stable: Mapping[str, bool], runs: dict[str, str]
+) -> None:
+    """Add to `runs` each step that read something which may be another since then."""
+    # For each step, where in the journal its result may last have become another one, and the step that did it.
+    changed: dict[str, tuple[float, str]] = {}
+    for step in ordered:
+        sources = dict.fromkeys(item.from_step for item in step.inputs.values())
+        position, origin = max((changed[source] for source in sources), default=(-1.0, step.id))
+        if step.id not in runs and position > finished[step.id].position:
+            what = "runs again" if origin in runs else "ran again since"
+            runs[step.id] = f"step '{origin}' {what} and may give another result"
+        if not stable[step.id]:
+            own = math.inf if step.id in runs else finished[step.id].position
+            position, origin = max((position, origin), (own, step.id))
+        changed[step.id] = position, origin
+
+
+class _KeptOutputs:
+    """Which outputs of finished steps can be taken over; each file is verified once."""
+
+    def __init__(self, finished: Mapping[str, Finished], checkpoints_dir: Path) -> None:
+        self._finished = finished
+        self._checkpoints_dir = checkpoints_dir
+        self._verified: dict[str, bool] = {}
+
+    def missing(self, step_id: str, key: str | None) -> str | None:
+        """The name of an output that cannot be taken over, or None: of `key`, or of all where it names none of them."""
+        outputs = self._finished[step_id].outputs
+        for name in [key] if key in outputs else outputs:
+            if not self._is_kept(outputs[name]):
+                return name
+        return None
+
+    def _is_kept(self, output: Mapping[str, Any]) -> bool:
+        if "json" in output:
+            return True
+        sha256 = str(output.get("checkpoint", ""))
+        if sha256 and sha256 not in self._verified:
+            path = self._checkpoints_dir / f"{sha256}.arrow"
+            self._verified[sha256] = path.is_file() and sha256_of(path) == sha256
+        return self._verified.get(sha256, False)
 
 
 def _differs(step: StepPlan, keys: ResumeKeys, finished: Mapping[str, Finished], artifacts_dir: Path) -> str | None:
@@ -188,7 +235,7 @@ def _differs(step: StepPlan, keys: ResumeKeys, finished: Mapping[str, Finished],
     if before is None:
         return "it did not complete before"
     now = keys.parts(step.id)
-    for part in sorted({*now, *before.parts}):
+    for part in sorted({*now, *before.parts}, key=lambda part: (part == "environment", part)):
         if now.get(part) != before.parts.get(part):
             return _explain(part, before.parts.get(part), now.get(part))
     for record in before.artifacts:
@@ -209,19 +256,11 @@ def _explain(part: str, before: Any, now: Any) -> str:
         names = sorted({*(before or {}), *(now or {})})
         changed = [name for name in names if (before or {}).get(name) != (now or {}).get(name)]
         return f"what it reads changed: input {', '.join(changed)}"
-    return {"config": "its configuration changed", "values": "a value that its configuration refers to changed"}[part]
-
-
-def _not_kept(finished: Finished, checkpoints_dir: Path) -> str | None:
-    """The name of an output that cannot be taken over, or None."""
-    for name, output in finished.outputs.items():
-        if "json" in output:
-            continue
-        sha256 = output.get("checkpoint")
-        path = checkpoints_dir / f"{sha256}.arrow"
-        if not sha256 or not path.is_file() or sha256_of(path) != sha256:
-            return name
-    return None
+    if part == "environment":
+        return "the variables declared for the run changed"
+    return {"config": "its configuration changed", "values": "a value that its configuration refers to changed"}.get(
+        part, f"its {part} changed"
+    )
 
 
 def is_deterministic(driver_name: str, config: Mapping[str, Any]) -> bool:
@@ -232,6 +271,6 @@ def is_deterministic(driver_name: str, config: Mapping[str, Any]) -> bool:
     if judge is not None and model is not None:
         try:
             return bool(judge(model.model_validate(substitute(dict(config), {}))))
-        except (ValueError, KeyError):
+        except Exception:  # noqa: BLE001 - a user's model or judge may raise anything; only its word is a promise
             return False
     return bool(getattr(driver, "deterministic", False))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.archive import pack
 from osiris_core.artifacts import check_artifacts, publish
 from osiris_core.driver import DriverRegistry, config_model
-from osiris_core.errors import OsirisError
+from osiris_core.errors import FailureClass, OsirisError
 from osiris_core.failure import describe_failure
-from osiris_core.paths import path_fields, safe_relative
+from osiris_core.paths import map_paths, path_fields, safe_relative
 from osiris_core.redaction import Redactor
 from osiris_core.report import RunReport
 from osiris_core.secrets import substitute
@@ -44,6 +44,11 @@ class Run:
     spent_ms: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def fail(self, error: BaseException) -> None:
+        """The run did not complete, because of this; what was said first stays."""
+        if self.error is None:
+            self.error = describe_failure(error, self.redactor, failure_class_of(error))
+
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
         """Book the time of the block under one of `PHASES`."""
@@ -54,15 +59,26 @@ class Run:
             self.spent_ms[name] = self.spent_ms.get(name, 0.0) + (monotonic() - started_s) * 1000
 
 
+def failure_class_of(error: BaseException) -> FailureClass | None:
+    """An error of the phases themselves that nobody classified is ours, not the user's."""
+    if isinstance(error, KeyboardInterrupt):
+        return FailureClass.CANCELLED
+    return None if isinstance(error, (OsirisError, OSError, MemoryError)) else FailureClass.ADAPTER_BUG
+
+
 def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bool) -> RunReport:
     """
     Verify artifacts, publish the declared outputs of a completed run, end the journal, write `status.json`.
 
-    What fails here makes the run a failed one; the session is closed on return in every case.
+    What fails here makes the run a failed one, and is no exception: the report is all the more wanted then. The
+    session is closed on return in every case.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the report was written all the same.
     """
     assert run.session is not None
-    assert run.host is not None
     session = run.session
+    interrupt: KeyboardInterrupt | None = None
     published: list[str] = []
     try:
         with run.clock("collect"):
@@ -73,19 +89,28 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
                     published = _publish(run, Path(publish_dir))
                 if compress and session.layout.artifacts_dir.is_dir():
                     pack(session.layout.artifacts_dir, session.layout.root / "artifacts.tar.gz")
-            except (OsirisError, OSError) as exc:
-                run.error = run.error or describe_failure(exc, run.redactor)
+            except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the report is to be written in any case
+                run.fail(exc)
+                interrupt = exc if isinstance(exc, KeyboardInterrupt) else None
             try:
-                event = "run.error" if run.error else "run.complete"
-                run.host.emit(event, status=_status(run), artifacts=len(artifacts), error=run.error)
-                session.journal.sync()
-            except OSError as exc:  # a full disk: the report is still to be tried
-                run.error = run.error or describe_failure(exc, run.redactor)
-        report = RunReport(_report(run, adapter, published))
-        write_json(session.layout.status_file, report.to_json())
-        return report
+                if run.host is not None:
+                    event = "run.error" if run.error else "run.complete"
+                    run.host.emit(event, status=_status(run), artifacts=len(artifacts), error=run.error)
+                    session.journal.sync()
+            except (OSError, ValueError) as exc:  # a full disk: the report is still to be tried
+                run.fail(exc)
+        try:
+            report = RunReport(_report(run, adapter, published))
+            write_json(session.layout.status_file, report.to_json())
+        except OSError as exc:
+            run.fail(exc)
+            report = RunReport(_report(run, adapter, published))
     finally:
         session.close()
+    run.report = report
+    if interrupt is not None:
+        raise interrupt
+    return report
 
 
 def _status(run: Run) -> str:
@@ -137,9 +162,16 @@ def declared_outputs(prepared: PreparedRun) -> list[tuple[str, str]]:
     for step in prepared.steps:
         model = config_model(DriverRegistry.get(step.driver))
         for name, role in path_fields(model) if model else ():
-            path = step.config.get(name)
-            if role.role == "output" and isinstance(path, str):
-                found.append((step.id, str(safe_relative(substitute(path, prepared.secrets)))))
+            if role.role == "output":
+                paths = (str(substitute(path, prepared.secrets)) for path in paths_in(step.config.get(name)))
+                found.extend((step.id, str(safe_relative(path))) for path in paths)
+    return found
+
+
+def paths_in(value: Any) -> list[str]:
+    """Every path in the value of a path field."""
+    found: list[str] = []
+    map_paths(value, lambda text: found.append(text) or text)  # type: ignore[func-returns-value]
     return found
 
 

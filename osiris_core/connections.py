@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from osiris_core.documents import Document, read_document
 from osiris_core.errors import ManifestError, Problem
-from osiris_core.redaction import is_secret_field
+from osiris_core.redaction import has_url_password, is_secret_field
+from osiris_core.secrets import REFERENCE, references, substitute
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ class ConnectionBook:
     """
     The connections of one file, as they are written: references like `${VAR}` are left in place.
 
-    A literal value in a field that is secret by its name (`password: hunter2`) is lifted out: the connection
-    then refers to it by the name `@family.alias.field`, and `lifted` holds the value in memory.
+    A literal value in a field that is secret by its name (`password: hunter2`), a default there (`${PW:-hunter2}`),
+    and a URL with a password in it are lifted out: the connection then refers to the value by the name
+    `@family.alias.field`, and `lifted` holds it in memory.
     """
 
     def __init__(self, document: Document | None = None) -> None:
@@ -73,6 +75,8 @@ class ConnectionBook:
         if aliases is None:
             place = f" in {self.file}" if self.file else ": there is no osiris_connections.yaml"
             hint = did_you_mean(family, self._families)
+            if not family:
+                raise LookupError(f"'{reference}' names no connection; write '@family.alias'")
             raise LookupError(f"no connection family '{family}'{place}{f' ({hint})' if hint else ''}")
         alias = alias or self._default(family, aliases)
         if alias not in aliases:
@@ -97,14 +101,22 @@ class ConnectionBook:
     def _lift(self, name: str, value: Any, field: str = "") -> Any:
         if isinstance(value, dict):
             return {key: self._lift(f"{name}.{key}", item, str(key)) for key, item in value.items()}
-        if is_secret_field(field) and isinstance(value, (str, int)) and not _is_reference(value):
-            self.lifted[name] = str(value)
+        if isinstance(value, list):
+            return [self._lift(f"{name}.{index}", item, field) for index, item in enumerate(value)]
+        if value is None or isinstance(value, bool):
+            return value
+        text = str(value)
+        if not is_secret_field(field) and not has_url_password(text):
+            return value
+        defaults = [(variable, default) for variable, default in references(text) if default]
+        if not defaults and (REFERENCE.search(text) is None or not list(references(text))):
+            self.lifted[name] = str(substitute(text, {}))
             return f"${{{name}}}"
-        return value
-
-
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and "${" in value
+        for number, (variable, default) in enumerate(defaults):
+            lifted = f"{name}.default{number or ''}"
+            self.lifted[lifted] = default
+            text = text.replace(f"${{{variable}:-{default}}}", f"${{{variable}:-${{{lifted}}}}}", 1)
+        return text
 
 
 def _format_problems(document: Document) -> Iterator[Problem]:
@@ -120,9 +132,11 @@ def _format_problems(document: Document) -> Iterator[Problem]:
         if key not in ("version", "connections"):
             yield problem("there is no such key", str(key))
     for family, aliases in (data.get("connections") or {}).items():
-        if not isinstance(aliases, dict):
+        if not isinstance(family, str) or not isinstance(aliases, dict):
             yield problem("a family is a mapping of aliases", "connections", family)
             continue
         for alias, values in aliases.items():
-            if not isinstance(values, dict):
+            if not isinstance(alias, str):
+                yield problem("an alias is a text; write it in quotes", "connections", family, alias)
+            elif not isinstance(values, dict):
                 yield problem("a connection is a mapping", "connections", family, alias)

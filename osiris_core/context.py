@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,9 +55,19 @@ class ExecutionContext:
     checkpoint: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
+        if {"/", "\0"} & set(self.session_id) or self.session_id in (".", ".."):
+            raise ValueError(f"a session id is a plain name, got {self.session_id!r}")
         self.session_id = self.session_id or (Path(self.session_dir).name if self.session_dir else new_session_id())
         self.session_dir = str(Path(self.session_dir or Path(".osiris") / "sessions" / self.session_id).resolve())
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout must be positive, got {self.timeout}")
-        if self.max_parallel_steps is not None and self.max_parallel_steps < 1:
-            raise ValueError(f"max_parallel_steps must be at least 1, got {self.max_parallel_steps}")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise ValueError(f"timeout must be a positive number of seconds, got {self.timeout}")
+        for name in ("max_parallel_steps", "memory_budget_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name, known in (("on_failure", ("stop", "continue")), ("checkpoint", ("auto", "always", "never"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name, value in self.environment.items():
+            if not isinstance(value, str):  # not shown: it may be a secret
+                raise TypeError(f"environment[{name!r}] must be text, got {type(value).__name__}")

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from osiris_core.errors import UnknownDriver
+from osiris_core.plugins import PluginError, PluginGroup
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class DriverRegistry:
     """
 
     _registered: ClassVar[dict[str, type[Any]]] = {}
-    _entry_points: ClassVar[dict[str, Any] | None] = None
+    _plugins: ClassVar[PluginGroup] = PluginGroup(ENTRY_POINT_GROUP, "driver", BUILTIN)
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
@@ -92,7 +93,7 @@ class DriverRegistry:
     @classmethod
     def names(cls) -> list[str]:
         """Every name that `get` knows, sorted; loads no driver."""
-        return sorted({*BUILTIN, *cls._registered, *cls._plugins()})
+        return sorted({*BUILTIN, *cls._registered, *cls._plugins.names()})
 
     @classmethod
     def get(cls, name: str) -> type[Any]:
@@ -108,25 +109,28 @@ class DriverRegistry:
             return found
         if name in cls._registered:
             return cls._registered[name]
-        plugin = cls._plugins().get(name)
-        if plugin is None:
+        try:
+            loaded: Any = cls._plugins.load(name)
+        except PluginError as exc:
+            raise UnknownDriver(str(exc)) from exc
+        if loaded is None:
             hint = did_you_mean(name, cls.names()) or f"known: {', '.join(cls.names())}"
             raise UnknownDriver(f"no driver {name!r}; {hint}")
-        try:
-            loaded: type[Any] = plugin.load()
-        except Exception as exc:
-            raise UnknownDriver(f"driver {name!r} of {plugin.value} cannot be loaded: {exc!r}") from exc
         if not isinstance(loaded, type) or not callable(getattr(loaded, "run", None)):
-            raise UnknownDriver(f"driver {name!r}: {plugin.value} is not a class with a run method")
+            raise UnknownDriver(f"driver {name!r}: {loaded!r} is not a class with a run method")
         return loaded
 
     @classmethod
-    def _plugins(cls) -> dict[str, Any]:
-        if cls._entry_points is None:
-            from importlib.metadata import entry_points
+    def source(cls, name: str) -> str:
+        """Where a name comes from: `built in`, `registered`, or the distribution that brings it."""
+        if name in BUILTIN:
+            return "built in"
+        return "registered" if name in cls._registered else cls._plugins.origin(name)
 
-            cls._entry_points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-        return cls._entry_points
+    @classmethod
+    def problems(cls) -> list[str]:
+        """What is wrong with installed driver plugins, a sentence each. Loads every one."""
+        return cls._plugins.problems()
 
 
 def config_model(driver: type[Any]) -> type[BaseModel] | None:

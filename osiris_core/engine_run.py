@@ -38,6 +38,20 @@ class EngineRun:
         locate: Callable[[str, str], str] | None = None,
     ) -> None:
         self._digests = DigestQueue(prepared.input_files)
+        try:
+            self._engine = self._set_up(prepared, session, redactor, locate or sealed_locations(prepared), resume)
+        except BaseException:
+            self._digests.stop()
+            raise
+
+    def _set_up(
+        self,
+        prepared: PreparedRun,
+        session: Session,
+        redactor: Redactor,
+        locate: Callable[[str, str], str],
+        resume: bool,
+    ) -> Engine:
         limits = Limits(**prepared.settings)
         keys = None
         if limits.checkpoint != "never" or resume:
@@ -47,9 +61,9 @@ class EngineRun:
             plan = resume_plan(prepared, session.layout, keys)
         if session.attempt > 1:
             _set_aside(session.layout, plan.reused if plan is not None else ())
-        self._engine = Engine(
+        return Engine(
             prepared,
-            make_place(prepared, session.layout, session.session_id, locate or sealed_locations(prepared)),
+            make_place(prepared, session.layout, session.session_id, locate, session.attempt),
             session.journal.origin("engine", redactor),
             redactor,
             limits,
@@ -92,9 +106,11 @@ def sealed_locations(prepared: PreparedRun) -> Callable[[str, str], str]:
 
 
 def make_place(
-    prepared: PreparedRun, layout: SessionLayout, session_id: str, locate: Callable[[str, str], str]
+    prepared: PreparedRun, layout: SessionLayout, session_id: str, locate: Callable[[str, str], str], attempt: int = 1
 ) -> Place:
     """The engine's view of a session directory: a step gets what was declared, and the same few names everywhere."""
+    # A folder for each run in it: a thread that an earlier one left behind may still write into its own.
+    work_dir = layout.work_dir / f"run-{attempt}"
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.environ.get("HOME", "/"),
@@ -103,4 +119,4 @@ def make_place(
         "TZ": "UTC",
         **substitute(prepared.environment, prepared.secrets),
     }
-    return Place(session_id, layout.artifacts_dir, layout.work_dir, layout.checkpoints_dir, environment, locate)
+    return Place(session_id, layout.artifacts_dir, work_dir, layout.checkpoints_dir, environment, locate)

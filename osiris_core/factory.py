@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from osiris_core.errors import AdapterClash, AdapterNotInstalled, ConfigError, OsirisError, Problem, UnknownAdapter
+from osiris_core.errors import AdapterClash, AdapterNotInstalled, ConfigError, Problem, UnknownAdapter
+from osiris_core.plugins import PluginError, PluginGroup
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class AdapterFactory:
     """Makes adapters. Thread-safe; asking for one loads nothing of the others."""
 
     _registered: ClassVar[dict[str, type[Any]]] = {}
+    _plugins: ClassVar[PluginGroup] = PluginGroup(ENTRY_POINT_GROUP, "adapter", BUILTIN)
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
@@ -83,38 +85,31 @@ class AdapterFactory:
             return _load_builtin(name)
         if name in cls._registered:
             return cls._registered[name]
-        points = _entry_points().get(name, [])
-        if not points:
+        try:
+            found: type[Any] | None = cls._plugins.load(name)
+        except PluginError as exc:
+            raise (AdapterClash if exc.clash else UnknownAdapter)(str(exc)) from exc
+        if found is None:
             hint = did_you_mean(name, cls.available()) or f"known: {', '.join(cls.available())}"
             raise UnknownAdapter(f"no adapter {name!r}; {hint}")
-        if len(points) > 1:
-            raise AdapterClash(f"the adapter name {name!r} is claimed by {' and '.join(map(_origin, points))}")
-        try:
-            found: type[Any] = points[0].load()
-        except Exception as exc:
-            raise UnknownAdapter(f"adapter {name!r} of {_origin(points[0])} cannot be loaded: {exc!r}") from exc
         return found
 
     @classmethod
     def available(cls) -> list[str]:
         """Every name that can be asked for, sorted; loads no adapter. A broken plugin is listed until it is loaded."""
-        return sorted({*BUILTIN, *cls._registered, *_entry_points()})
+        return sorted({*BUILTIN, *cls._registered, *cls._plugins.names()})
+
+    @classmethod
+    def source(cls, name: str) -> str:
+        """Where a name comes from: `built in`, `registered`, or the distribution that brings it."""
+        if name in BUILTIN:
+            return "built in"
+        return "registered" if name in cls._registered else cls._plugins.origin(name)
 
     @classmethod
     def problems(cls) -> list[str]:
         """What is wrong with installed plugins, in words: broken ones, clashes, reserved names. Loads each plugin."""
-        found = []
-        for name, points in _entry_points(reserved=True).items():
-            if name in BUILTIN:
-                found.append(
-                    f"the adapter name {name!r} is built in; {' and '.join(map(_origin, points))} cannot have it"
-                )
-                continue
-            try:
-                cls.load(name)
-            except OsirisError as exc:
-                found.append(str(exc))
-        return found
+        return cls._plugins.problems()
 
 
 def _load_builtin(name: str) -> type[Any]:
@@ -145,20 +140,6 @@ def _configured(model: type[Any], name: str, settings: dict[str, Any]) -> Any:
             message = "there is no such key" if unknown else item["msg"]
             problems.append(Problem(message, key=f"{name}.{key}" if key else name, hint=hint))
         raise ConfigError(problems) from None
-
-
-def _entry_points(*, reserved: bool = False) -> dict[str, list[Any]]:
-    from importlib.metadata import entry_points
-
-    found: dict[str, list[Any]] = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        if (reserved or point.name not in BUILTIN) and point not in found.get(point.name, []):
-            found.setdefault(point.name, []).append(point)
-    return found
-
-
-def _origin(point: Any) -> str:
-    return f"{point.dist.name} ({point.value})" if point.dist else str(point.value)
 
 
 def _named(adapter: type[Any]) -> str:

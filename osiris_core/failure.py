@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_CHARS = 8_000
 MAX_TRACEBACK_CHARS = 32_000
+_MAX_SEARCHED_CHARS = 1_000_000
+"""Longer texts are cut before they are searched for secrets: far from what is kept, so that no half of one stays."""
 _OWN_FRAMES = {
     str(Path(__file__).with_name(name))
     for name in ("engine.py", "attempt.py", "retry.py", "tables.py", "cancellation.py")
@@ -23,12 +25,11 @@ def describe_failure(
     error: BaseException, redactor: Redactor, failure_class: FailureClass | None = None
 ) -> dict[str, Any]:
     """The failure as JSON: `type`, `message`, `failure_class`, `traceback`, `details`. Holds no secret."""
-    message = redactor.text(_message(error))
     return {
         "type": type(error).__name__,
-        "message": _shortened(message, MAX_MESSAGE_CHARS),
+        "message": _masked(_message(error), redactor, MAX_MESSAGE_CHARS),
         "failure_class": str(failure_class or classify(error)),
-        "traceback": _shortened(redactor.text(_traceback(error)), MAX_TRACEBACK_CHARS),
+        "traceback": _masked(_traceback(error), redactor, MAX_TRACEBACK_CHARS),
         "details": redactor.value(error.details) if isinstance(error, ExecutionError) else {},
     }
 
@@ -44,11 +45,21 @@ def _message(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     try:
         summary = traceback.TracebackException.from_exception(error, compact=True)
-        while summary.stack and summary.stack[0].filename in _OWN_FRAMES:
+        # The last frame stays in any case: of an error of our own it says where.
+        while len(summary.stack) > 1 and _is_own(summary.stack[0].filename):
             del summary.stack[0]
         return "".join(summary.format())
     except Exception as exc:  # noqa: BLE001 - as above
         return f"<no traceback: {type(exc).__name__}>"
+
+
+def _is_own(filename: str) -> bool:
+    """Whether a frame belongs to the engine, or to the library that tries steps again for it."""
+    return filename in _OWN_FRAMES or "/tenacity/" in filename or filename.endswith("/concurrent/futures/_base.py")
+
+
+def _masked(text: str, redactor: Redactor, limit: int) -> str:
+    return _shortened(redactor.text(_shortened(text, _MAX_SEARCHED_CHARS)), limit)
 
 
 def _shortened(text: str, limit: int) -> str:

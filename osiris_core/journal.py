@@ -9,9 +9,10 @@ never shown by a reader.
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 JOURNAL_VERSION = 1
 JOURNAL_NAME = "events.jsonl"
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+ENVELOPE = frozenset({"v", "origin", "attempt", "seq", "ts", "session_id", "event", "step_id"})
+"""The fields that every event has (`step_id` where it is about a step); no other field may be named so."""
+
+_NAMED_BY_USERS = frozenset({"outputs", "resume"})
+"""Fields that hold outputs and inputs by name: one that is called `token` is none."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Journal:
@@ -90,6 +97,7 @@ class Origin:
         self._journal = journal
         self._redactor = redactor
         self._seq = 0
+        self._second, self._second_text = -1, ""
         self._head = f'{{"v":{JOURNAL_VERSION},"origin":"{name}","attempt":{journal.attempt},"seq":'
         self._tail = f',"session_id":{_encode(journal.session_id)},"event":"'
 
@@ -97,21 +105,32 @@ class Origin:
         """
         Write one event; it is in the file on return.
 
-        `event` and `step_id` are written as they are; every string in `fields` is masked first.
+        `event` and `step_id` are written as they are; every string in `fields` is masked first. What JSON cannot
+        hold is written as text: `NaN`, `Infinity`, `-Infinity`, and the text of any other object.
 
         Raises:
             OSError: The file cannot be written (a full disk); the journal then ends with its last whole line.
-            ValueError: The journal is closed.
+            ValueError: The journal is closed, or a field has the name of one that every event has.
         """
-        masked = self._redactor.value(fields) if self._redactor.searches or fields else fields
-        body = _encode(masked)[1:] if masked else "}"
+        if not ENVELOPE.isdisjoint(fields):
+            raise ValueError(f"an event's own fields cannot be named {', '.join(sorted(ENVELOPE & fields.keys()))}")
+        masked = self._redactor.value(fields) if fields else fields
+        for name in _NAMED_BY_USERS & fields.keys():
+            masked[name] = _mask_named(self._redactor, name, fields[name])
+        try:
+            body = _encode(masked)[1:] if masked else "}"
+        except ValueError:
+            body = _encode(_finite(masked))[1:]
         step = f'","step_id":{_encode(step_id)}' if step_id is not None else '"'
         separator = "," if masked else ""
         journal = self._journal
         with journal._lock:
             seq = self._seq + 1
-            ts = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
-            line = f'{self._head}{seq},"ts":"{ts}Z"{self._tail}{event}{step}{separator}{body}\n'
+            second, nanosecond = divmod(time.time_ns(), 1_000_000_000)
+            if second != self._second:
+                self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            ts = f"{self._second_text}.{nanosecond // 1000:06d}Z"
+            line = f'{self._head}{seq},"ts":"{ts}"{self._tail}{event}{step}{separator}{body}\n'
             journal.append(line.encode("utf-8", "backslashreplace"))
             self._seq = seq
 
@@ -149,6 +168,23 @@ def read_events(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     reader = JournalReader(path)
     while events := reader.read():
         yield from events
+
+
+def _mask_named(redactor: Redactor, name: str, value: Any) -> Any:
+    if name == "outputs" and isinstance(value, dict):
+        return {redactor.text(str(key)): redactor.value(item) for key, item in value.items()}
+    return redactor.texts(value)
+
+
+def _finite(value: Any) -> Any:
+    """A copy of a JSON-like value with the floats that JSON has no number for as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _heal(fd: int) -> int:

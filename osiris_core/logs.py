@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from time import monotonic
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FOLLOW_INTERVAL_S = 0.05
 _ENVELOPE = frozenset({"v", "seq", "ts", "session_id", "event", "level", "attempt"})
+_RENAMED = {"message": "text", "name": "subject"}
+"""The standard library's log records have fields of their own under these names, and refuse others."""
 _LEVELS = frozenset({"debug", "info", "warning", "error"})
 
 
@@ -24,17 +27,14 @@ class JournalFollower:
     """
     Hands each new event of a journal to `sink`, from a thread of its own.
 
+    Starts after the last whole line there is: one that a crash left half-written is cut off before anything is added.
     `stop` returns when every event that was written before it was handed over. A sink that raises is not called again.
     """
 
     def __init__(
         self, path: Path, sink: Callable[[dict[str, Any]], None], interval_s: float = FOLLOW_INTERVAL_S
     ) -> None:
-        try:
-            offset = path.stat().st_size
-        except FileNotFoundError:
-            offset = 0
-        self._reader = JournalReader(path, offset)
+        self._reader = JournalReader(path, _end_of_last_line(path))
         self._sink = sink
         self._interval_s = interval_s
         self._stopping = threading.Event()
@@ -54,7 +54,26 @@ class JournalFollower:
             stopping = self._stopping.wait(self._interval_s)
             while events := self._reader.read():
                 for event in events:
-                    self._sink(event)
+                    try:
+                        self._sink(event)
+                    except Exception:  # noqa: BLE001 - log lines that cannot be written must not disturb the run
+                        return
+
+
+def _end_of_last_line(path: Path, block_bytes: int = 1 << 16) -> int:
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end > 0:
+                start = max(0, end - block_bytes)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    return start + newline + 1
+                end = start
+    except FileNotFoundError:
+        pass
+    return 0
 
 
 @contextmanager
@@ -92,7 +111,7 @@ def event_logger(session_id: str) -> Callable[[dict[str, Any]], None]:
     log = _logger().bind(session_id=session_id)
 
     def sink(event: dict[str, Any]) -> None:
-        fields = {key: value for key, value in event.items() if key not in _ENVELOPE}
+        fields = {_RENAMED.get(key, key): value for key, value in event.items() if key not in _ENVELOPE}
         level = str(event.get("level", "error" if event["event"].endswith(".error") else "info"))
         bound = log.bind(run_id=f"{session_id}/{event['attempt']}")
         write = getattr(bound, level if level in _LEVELS else "info")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations at run time
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from osiris_core.documents import Document, read_document
 from osiris_core.errors import FailureClass, ManifestError, Problem
-from osiris_core.suggestion import did_you_mean
 
 STEP_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 Scalar = str | int | float | bool | None
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class RetryPolicy(_Model):
@@ -26,7 +25,7 @@ class RetryPolicy(_Model):
 
     attempts: int = Field(default=3, ge=1, le=100, description="Tries in all, the first included.")
     backoff_s: float = Field(default=1.0, ge=0, description="Wait before the second try; doubles each time.")
-    max_backoff_s: float = Field(default=60.0, ge=0, description="The longest wait between two tries.")
+    max_backoff_s: float = Field(default=60.0, ge=0, description="The longest wait, without its random part.")
     jitter_s: float = Field(default=1.0, ge=0, description="A random part of at most this is added to each wait.")
     on: list[FailureClass] = Field(
         default=[FailureClass.INFRA_LOST, FailureClass.TIMEOUT, FailureClass.RESOURCE_DENIED, FailureClass.PREEMPTED],
@@ -57,11 +56,19 @@ class Step(_Model):
     retry: RetryPolicy | None = Field(default=None, description="Try again after a failure; not at all by default.")
     timeout_s: float | None = Field(default=None, gt=0, description="The longest one try may take.")
 
+    @field_validator("config", mode="before")
+    @classmethod
+    def _config_is_json(cls, value: Any) -> Any:
+        return _as_json(value)
+
     @field_validator("id")
     @classmethod
     def _id_is_plain(cls, value: str) -> str:
         if not STEP_ID.fullmatch(value) or ".." in value or value.endswith("."):
-            raise ValueError("a step id has letters, digits, '_', '-' and single dots, at most 128 characters")
+            raise ValueError(
+                "an id has ASCII letters, digits, '_', '-' and single dots inside, at most 128 characters, "
+                "and starts with a letter, a digit or '_'"
+            )
         return value
 
 
@@ -151,15 +158,18 @@ def load_manifest(source: str | Path | Mapping[str, Any] | Manifest, *, base_dir
         return copy
     document = read_document(Path(source)) if isinstance(source, (str, Path)) else Document(dict(source), "", None)
     if not isinstance(document.data, dict):
-        raise ManifestError([Problem("a manifest is a mapping with 'steps'", file=document.file, line=1)])
+        what = "the file is empty" if document.data is None else f"this is a {type(document.data).__name__}"
+        raise ManifestError([Problem(f"a manifest is a mapping with 'steps'; {what}", file=document.file, line=1)])
+    problems: list[Problem] = []
     if _is_compiled(document.data):
         from osiris_core.osiris_manifest import translate_manifest
 
-        native, folder = translate_manifest(document), Path.cwd()
+        native, problems = translate_manifest(document)
+        folder = Path.cwd()
     else:
         native = document.data
         folder = Path(document.file).parent if document.file else Path.cwd()
-    manifest = _validate(native, document)
+    manifest = _validate(native, document, problems)
     manifest._document = document
     manifest._base_dir = Path(base_dir if base_dir is not None else folder).resolve()
     if native is not document.data:
@@ -175,60 +185,30 @@ def _is_compiled(data: dict[str, Any]) -> bool:
     return isinstance(steps, list) and any(isinstance(step, dict) and "cfg_path" in step for step in steps)
 
 
-def _validate(data: dict[str, Any], document: Document) -> Manifest:
+def _validate(data: dict[str, Any], document: Document, problems: list[Problem]) -> Manifest:
+    """The manifest, or a ManifestError with `problems` and all that is found here."""
+    from osiris_core.manifest_problems import validation_problems, value_problems, wiring_problems
+
+    found = [*problems, *value_problems(data, document)]
+    manifest = None
     try:
-        return Manifest.model_validate(data)
+        manifest = Manifest.model_validate(data)
     except ValidationError as exc:
-        raise ManifestError(list(_problems(exc, data, document))) from None
+        known = {(problem.step_id, problem.key) for problem in found}
+        validated = validation_problems(exc, data, document)
+        found.extend(problem for problem in validated if (problem.step_id, problem.key) not in known)
+    if manifest is None or found:
+        found.extend(wiring_problems(data, document))
+        raise ManifestError(found)
+    return manifest
 
 
-def _problems(error: ValidationError, data: dict[str, Any], document: Document) -> list[Problem]:
-    found: dict[tuple[str, str], Problem] = {}
-    for item in error.errors(include_url=False):
-        path = [part for part in item["loc"] if not _is_union_member(part)]
-        step_id, rest = None, path
-        if path[:1] == ["steps"] and len(path) > 1 and isinstance(path[1], int):
-            step = data["steps"][path[1]]
-            step_id = str(step["id"]) if isinstance(step, dict) and "id" in step else f"#{path[1] + 1}"
-            rest = path[2:]
-        key = ".".join(str(part) for part in rest)
-        hint = None
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "there is no such key"
-            hint = did_you_mean(str(path[-1]), _known_keys(path))
-        elif item["type"] == "missing":
-            message = "is missing"
-        problem = Problem(
-            message, step_id=step_id, key=key or None, file=document.file, line=document.line_of(path), hint=hint
-        )
-        found.setdefault((str(step_id), key), problem)
-    # A member of a union that was not meant complains about the whole value beside the one that was.
-    keys = list(found)
-    return [
-        problem
-        for (step, key), problem in found.items()
-        if not any(step == other and further.startswith(f"{key}.") for other, further in keys)
-    ]
-
-
-_UNION_MEMBERS = {"Pipeline", "Param", "InputReference", "str", "int", "float", "bool"}
-
-
-def _is_union_member(part: str | int) -> bool:
-    """pydantic names the tried member of a union in its path; the file has no such key."""
-    return isinstance(part, str) and (part in _UNION_MEMBERS or "[" in part)
-
-
-def _known_keys(path: list[str | int]) -> list[str]:
-    parents: dict[str, type[BaseModel]] = {"retry": RetryPolicy, "pipeline": Pipeline}
-    if len(path) == 1:
-        return list(Manifest.model_fields)
-    if path[0] == "steps" and len(path) == 3:
-        return list(Step.model_fields)
-    for part in reversed(path[:-1]):
-        if part in parents:
-            return list(parents[str(part)].model_fields)
-        if part == "inputs":
-            return list(InputReference.model_fields)
-    return list(Param.model_fields)
+def _as_json(value: Any) -> Any:
+    """A configuration of a dict manifest as JSON has it: paths become texts, tuples lists."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    return value

@@ -7,53 +7,46 @@ There are no inputs: a step gets the `df` of every step it needs, named `df_<san
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.documents import Document, read_document
 from osiris_core.errors import ManifestError, Problem
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
-    from osiris_core.documents import Document
+    from collections.abc import Iterator
 
+_FINGERPRINT = ["pipeline", "fingerprints", "manifest_fp"]
 _STEP_KEYS = {"id", "driver", "component", "cfg_path", "needs", "mode"}
 
 
-def translate_manifest(document: Document) -> dict[str, Any]:
+def translate_manifest(document: Document) -> tuple[dict[str, Any], list[Problem]]:
     """
-    The native form of a compiled manifest; reads its cfg files.
+    The native form of a compiled manifest, and what is wrong with it; reads its cfg files.
 
-    Raises:
-        ManifestError: Its own fingerprint does not fit (it was changed after compiling), or a step is not well
-            formed, or a cfg file is missing, broken or outside the manifest's folder. All problems at once.
+    A problem is that its own fingerprint does not fit (it was changed after compiling), that a step is not well
+    formed, or that a cfg file is missing, broken, or reached by `..`. A bad step is translated as far as it goes.
     """
     data = document.data
     problems = list(_fingerprint_problems(data, document))
     steps: list[dict[str, Any]] = []
     folder = Path(document.file).parent if document.file else Path.cwd()
     for index, step in enumerate(data["steps"]):
-        try:
-            steps.append(_translate_step(step, folder))
-        except _BadStepError as exc:
+        native: dict[str, Any] = {"id": f"#{index + 1}", "driver": "", "config": {}, "needs": []}
+        for key, message in _translate_step(step, folder, native):
             step_id = step.get("id") if isinstance(step, dict) else None
-            line = document.line_of(["steps", index, exc.key])
-            problems.append(
-                Problem(str(exc), step_id=step_id or f"#{index + 1}", key=exc.key, file=document.file, line=line)
-            )
-    if problems:
-        raise ManifestError(problems)
+            line = document.line_of(["steps", index, key])
+            problems.append(Problem(message, str(step_id or f"#{index + 1}"), key or None, document.file, line))
+        steps.append(native)
     _name_inputs(steps)
-    pipeline = data.get("pipeline") or {}
-    return {"pipeline": str(pipeline.get("id") or data.get("name") or "pipeline"), "steps": steps}
-
-
-class _BadStepError(Exception):
-    def __init__(self, message: str, key: str) -> None:
-        super().__init__(message)
-        self.key = key
+    pipeline = data.get("pipeline")
+    name = pipeline.get("id") if isinstance(pipeline, dict) else None
+    return {"pipeline": str(name or data.get("name") or "pipeline"), "steps": steps}, problems
 
 
 def manifest_fingerprint(data: dict[str, Any]) -> str:
@@ -61,16 +54,19 @@ def manifest_fingerprint(data: dict[str, Any]) -> str:
     `pipeline.fingerprints.manifest_fp` as Osiris computes it: sha256 of the compact, sorted JSON of the
     manifest without its times, hashes and this very field. It does not cover the cfg files.
     """
-    bare = json.loads(json.dumps(data))
-    for key in ("generated_at", "manifest_hash", "manifest_short"):
-        bare.get("meta", {}).pop(key, None)
-    bare.get("pipeline", {}).get("fingerprints", {}).pop("manifest_fp", None)
-    text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    bare = copy.deepcopy(data)
+    for path in (["meta", "generated_at"], ["meta", "manifest_hash"], ["meta", "manifest_short"], _FINGERPRINT):
+        holder: Any = bare
+        for part in path[:-1]:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        if isinstance(holder, dict):
+            holder.pop(path[-1], None)
+    text = json.dumps(json.loads(json.dumps(bare)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _fingerprint_problems(data: dict[str, Any], document: Document) -> list[Problem]:
-    path = ["pipeline", "fingerprints", "manifest_fp"]
+    path = _FINGERPRINT
     node: Any = data
     for part in path:
         node = node.get(part) if isinstance(node, dict) else None
@@ -87,39 +83,43 @@ def _fingerprint_problems(data: dict[str, Any], document: Document) -> list[Prob
     ]
 
 
-def _translate_step(step: Any, folder: Path) -> dict[str, Any]:
+def _translate_step(step: Any, folder: Path, native: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Fill in `native`; yields (key, message) for what is wrong."""
     if not isinstance(step, dict):
-        raise _BadStepError("a step is a mapping", "")
+        yield "", "a step is a mapping"
+        return
     for key in step:
         if key not in _STEP_KEYS:
             hint = did_you_mean(str(key), _STEP_KEYS)
-            raise _BadStepError(f"there is no such key{f' ({hint})' if hint else ''}", str(key))
-    for key in ("id", "cfg_path"):
-        if not isinstance(step.get(key), str):
-            raise _BadStepError("is missing or not a text", key)
-    driver = step.get("driver") or step.get("component")
-    if not isinstance(driver, str):
-        raise _BadStepError("is missing or not a text", "driver")
-    needs = step.get("needs", [])
-    if not isinstance(needs, list) or not all(isinstance(need, str) for need in needs):
-        raise _BadStepError("is a list of step ids", "needs")
-    config = _read_cfg(folder, step["cfg_path"])
-    config.pop("component", None)
-    return {"id": step["id"], "driver": driver, "config": config, "needs": needs}
+            yield str(key), f"there is no such key{f' ({hint})' if hint else ''}"
+    for name, value in (("id", step.get("id")), ("driver", step.get("driver") or step.get("component"))):
+        if isinstance(value, str):
+            native[name] = value
+        else:
+            yield name, "is missing or not a text"
+    needs = step.get("needs") or []
+    if isinstance(needs, list) and all(isinstance(need, str) for need in needs):
+        native["needs"] = list(dict.fromkeys(needs))
+    else:
+        yield "needs", "is a list of step ids"
+    cfg_path = step.get("cfg_path")
+    if not isinstance(cfg_path, str):
+        yield "cfg_path", "is missing or not a text"
+    elif ".." in PurePosixPath(cfg_path).parts or "\\" in cfg_path:
+        yield "cfg_path", f"{cfg_path!r} leaves the manifest's folder"
+    else:
+        try:
+            native["config"] = _read_cfg(folder / cfg_path)
+        except ManifestError as exc:
+            for problem in exc.problems:
+                yield "cfg_path", str(problem)
 
 
-def _read_cfg(folder: Path, cfg_path: str) -> dict[str, Any]:
-    if ".." in PurePosixPath(cfg_path).parts or "\\" in cfg_path:
-        raise _BadStepError(f"{cfg_path!r} leaves the manifest's folder", "cfg_path")
-    path = folder / cfg_path
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _BadStepError(f"there is no file {path}", "cfg_path") from None
-    except (OSError, ValueError) as exc:
-        raise _BadStepError(f"{path} cannot be read as JSON: {exc}", "cfg_path") from exc
+def _read_cfg(path: Path) -> dict[str, Any]:
+    config = read_document(path).data
     if not isinstance(config, dict):
-        raise _BadStepError(f"{path} is not a JSON object", "cfg_path")
+        raise ManifestError([Problem("is not a JSON object", file=str(path))])
+    config.pop("component", None)
     return config
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from osiris_core.manifest import Param
@@ -27,7 +29,8 @@ def parameter_values(declared: Mapping[str, Any], given: Mapping[str, Any]) -> d
     A given text is read as the declared type, or as the default's.
 
     Raises:
-        ParameterError: A given one is not declared or not of its type, or a required one is not given.
+        ParameterError: A given one is not declared or not of its type, a default is not of the declared type, or
+            a required one is not given. All of it at once.
     """
     found = [
         (name, "there is no such parameter", did_you_mean(name, declared)) for name in given if name not in declared
@@ -35,15 +38,13 @@ def parameter_values(declared: Mapping[str, Any], given: Mapping[str, Any]) -> d
     values: dict[str, Any] = {}
     for name, entry in declared.items():
         param = entry if isinstance(entry, Param) else Param(default=entry)
-        if name in given:
-            try:
-                values[name] = _typed(given[name], param)
-            except ValueError as exc:
-                found.append((name, str(exc), None))
-        elif param.required:
+        if name not in given and param.required:
             found.append((name, "must be given", f"--param {name}=VALUE"))
-        else:
-            values[name] = param.default
+            continue
+        try:
+            values[name] = _typed(given[name], param) if name in given else _checked(param.default, param.type)
+        except ValueError as exc:
+            found.append((name, str(exc), None))
     if found:
         raise ParameterError(found)
     return values
@@ -51,41 +52,89 @@ def parameter_values(declared: Mapping[str, Any], given: Mapping[str, Any]) -> d
 
 def _typed(value: Any, param: Param) -> Any:
     kind = param.type or {bool: "boolean", int: "integer", float: "number"}.get(type(param.default))
-    if kind is None or not isinstance(value, str):
-        return value
+    if not isinstance(value, str):
+        return _checked(value, kind)
     try:
         if kind == "integer":
             return int(value)
         if kind == "number":
-            return float(value)
+            return _checked(float(value), kind)
         if kind == "boolean":
-            return {"true": True, "false": False}[value.lower()]
+            return {"true": True, "false": False}[value.strip().lower()]
     except (ValueError, KeyError):
         raise ValueError(f"{value!r} is not {'an' if kind == 'integer' else 'a'} {kind}") from None
     return value
 
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "string": (str,),
+}
+
+
+def _checked(value: Any, kind: str | None) -> Any:
+    """A value that is no text to be read, if it fits."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _checked(item, None)
+        fits = kind is None
+    else:
+        fits = value is None or (kind is None and isinstance(value, (str, int, float)))
+        fits = fits or (
+            kind is not None and isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")
+        )
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(
+            f"{value!r} is not {f'of type {kind}' if kind else 'a text, number, boolean or list of these'}"
+        )
+    return list(value) if isinstance(value, tuple) else value
+
+
 def put_in_parameters(value: Any, params: Mapping[str, Any]) -> Any:
     """
     A copy of `value` with each `${params.NAME}` replaced. A text that is one reference and nothing else takes the
-    parameter's type; within a text it becomes text.
+    parameter's type; within a text it becomes text, as JSON has it (`true`, `null`, `[1, 2]`).
 
     Raises:
-        ParameterError: A name is not declared.
+        ParameterError: Names are not declared, or a reference is not well formed; all of them at once.
     """
+    found = list(dict.fromkeys(_wrong_references(value, params)))
+    if found:
+        raise ParameterError(found)
+    return _put_in(value, params)
+
+
+def _wrong_references(value: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
+    if isinstance(value, str) and "${params." in value:
+        for match in _REFERENCE.finditer(value):
+            if match["name"] is not None and match["name"] not in params:
+                yield match["name"], "there is no such parameter", did_you_mean(match["name"], params)
+        for rest in re.findall(r"\$\{params\.([^}]*)", _REFERENCE.sub("", value)):
+            yield rest, "is not the name of a parameter; defaults stand in `params`", None
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _wrong_references(item, params)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _wrong_references(item, params)
+
+
+def _put_in(value: Any, params: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
         if "${params." not in value:
             return value
-        for match in _REFERENCE.finditer(value):
-            name = match["name"]
-            if name is not None and name not in params:
-                raise ParameterError([(name, "there is no such parameter", did_you_mean(name, params))])
         whole = _REFERENCE.fullmatch(value)
         if whole is not None and whole["name"]:
             return params[whole["name"]]
-        return _REFERENCE.sub(lambda match: match[0] if match["escaped"] else str(params[match["name"]]), value)
+        return _REFERENCE.sub(lambda match: match[0] if match["escaped"] else _as_text(params[match["name"]]), value)
     if isinstance(value, Mapping):
-        return {key: put_in_parameters(item, params) for key, item in value.items()}
+        return {key: _put_in(item, params) for key, item in value.items()}
     if isinstance(value, list):
-        return [put_in_parameters(item, params) for item in value]
+        return [_put_in(item, params) for item in value]
     return value
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

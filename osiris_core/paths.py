@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pydantic import BaseModel
+
+
+MAX_NAME_BYTES = 255
+"""What the file systems of Linux take as one name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +40,18 @@ def safe_relative(path: str) -> PurePosixPath:
     `path` as a relative path without `.` and `..` parts.
 
     Raises:
-        PathEscapes: It is empty, absolute, contains `..`, a backslash or a NUL, or is percent-encoded to hide one.
+        PathEscapes: It is empty, absolute, contains `..`, a backslash or a NUL, or is percent-encoded (however often)
+            to hide one; or a part of it is longer than a file name can be.
     """
-    lowered = path.lower()
-    if not path or "\0" in path or "\\" in path or "%2e%2e" in lowered or "..%2f" in lowered or "%2f.." in lowered:
+    decoded = path
+    while (further := unquote(decoded)) != decoded:
+        decoded = further
+    if not path or "\0" in decoded or "\\" in decoded:
         raise PathEscapes(f"{path!r} is not a plain relative path")
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or path.startswith("~"):
+    pure, hidden = PurePosixPath(path), PurePosixPath(decoded)
+    if any(len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in pure.parts):
+        raise PathEscapes(f"a part of '{path[:40]}…' is longer than {MAX_NAME_BYTES} bytes")
+    if pure.is_absolute() or hidden.is_absolute() or ".." in hidden.parts or path.startswith("~"):
         raise PathEscapes(f"{path!r} leaves the artifacts directory")
     if not pure.parts:
         raise PathEscapes(f"{path!r} names no file")

@@ -11,7 +11,7 @@ from osiris_core.manifest import InputReference, Manifest, RetryPolicy, Step
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def plan_steps(
     `outputs` says which outputs a step is known to give (None or absent: unknown until it ran).
     """
     problems: list[Problem] = []
-    ids = [step.id for step in manifest.steps]
+    ids = dict.fromkeys(step.id for step in manifest.steps)
     first: dict[str, int] = {}
     plans: list[StepPlan] = []
     for index, step in enumerate(manifest.steps):
@@ -105,20 +105,20 @@ def plan_steps(
             if need not in ids:
                 report(f"there is no step '{need}'", "needs", did_you_mean(need, ids))
         plans.append(StepPlan(step.id, step.driver, step.config, inputs, _needs(step, ids), step.retry, step.timeout_s))
-    if cycle := _cycle(plans):
-        index = first[cycle[0]]
-        line = manifest.line_of("steps", index)
+    for cycle in _cycles(plans):
+        line = manifest.line_of("steps", first[cycle[0]])
         way = " -> ".join([*cycle, cycle[0]])
-        problems.append(Problem(f"steps wait for each other: {way}", cycle[0], "needs", manifest.file, line))
+        message = f"steps wait for each other: {way}" if len(cycle) > 1 else "the step waits for itself"
+        problems.append(Problem(message, cycle[0], None, manifest.file, line))
     return plans, problems
 
 
-def _needs(step: Step, ids: list[str]) -> tuple[str, ...]:
+def _needs(step: Step, ids: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(need for need in step.needs if need in ids))
 
 
 def _resolve(
-    reference: str | InputReference, ids: list[str], outputs: Mapping[str, frozenset[str] | None]
+    reference: str | InputReference, ids: Collection[str], outputs: Mapping[str, frozenset[str] | None]
 ) -> InputPlan | tuple[str, str | None]:
     """The input that a reference means, or (message, hint)."""
     if isinstance(reference, InputReference):
@@ -129,11 +129,9 @@ def _resolve(
             return _no_output(reference.from_step, reference.key, known)
         return InputPlan(reference.from_step, reference.key, reference.optional)
     text = reference[2:-1] if reference.startswith("${") and reference.endswith("}") else reference
-    readings = [
-        (step_id, text[len(step_id) + 1 :] or None)
-        for step_id in sorted(set(ids), key=len, reverse=True)
-        if text == step_id or text.startswith(f"{step_id}.")
-    ]
+    # Only what stands before a dot can be a step: the longest first.
+    ends = [len(text), *(at for at in range(len(text) - 2, 0, -1) if text[at] == ".")]
+    readings = [(text[:end], text[end + 1 :] or None) for end in ends if text[:end] in ids]
     if not readings:
         return f"there is no step '{text}'", did_you_mean(text.split(".")[0], ids) or did_you_mean(text, ids)
     step_id, key = readings[0]
@@ -151,13 +149,19 @@ def _no_output(step_id: str, key: str, known: frozenset[str]) -> tuple[str, str 
     return f"step '{step_id}' has no output '{key}'", did_you_mean(key, known) or gives
 
 
-def _cycle(plans: list[StepPlan]) -> list[str]:
-    """Steps that wait for each other, each for the next; empty when there is no cycle."""
-    try:
-        TopologicalSorter({plan.id: plan.upstream for plan in plans}).prepare()
-    except CycleError as exc:
-        return list(exc.args[1][:-1])[::-1]
-    return []
+def _cycles(plans: list[StepPlan]) -> Iterator[list[str]]:
+    """Rings of steps, each of which the next waits for (the order in which data would flow); no step is in two."""
+    graph = {plan.id: set(plan.upstream) for plan in plans}
+    while True:
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as exc:
+            ring = list(exc.args[1][:-1])
+        else:
+            return
+        start = min(range(len(ring)), key=lambda index: list(graph).index(ring[index]))
+        yield ring[start:] + ring[:start]
+        graph = {step_id: upstream - set(ring) for step_id, upstream in graph.items() if step_id not in ring}
 
 
 def execution_waves(plans: Iterable[StepPlan]) -> list[list[StepPlan]]:

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
+from osiris_core.collection import paths_in
 from osiris_core.connections import ConnectionBook
 from osiris_core.driver import DriverRegistry, config_model
 from osiris_core.errors import ManifestError, PreparationError, Problem, UnknownDriver
+from osiris_core.lifting import SecretLifter, plain
 from osiris_core.manifest import Manifest, Param
 from osiris_core.parameters import ParameterError, parameter_values, put_in_parameters
-from osiris_core.paths import PathEscapes, map_paths, path_fields, safe_relative
+from osiris_core.paths import PathEscapes, path_fields, safe_relative
 from osiris_core.plan import plan_steps
 from osiris_core.prepared import PreparedRun
+from osiris_core.redaction import Redactor
 from osiris_core.sealing import SealedFile, seal
-from osiris_core.secrets import SecretValues, references, substitute
+from osiris_core.secrets import SecretValues, escape, references, substitute
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -63,15 +66,7 @@ class Preparation:
             self._step(index, step, params)
         plans, plan_problems = plan_steps(self.manifest, self.outputs)
         self.problems.extend(plan_problems)
-        for name, step_ids in self.missing.items():
-            self.problems.append(
-                Problem(
-                    f"the variable {name} is not set",
-                    step_id=step_ids[0],
-                    hint=f"export it or pass --env {name}"
-                    + (f"; also used by {', '.join(step_ids[1:])}" if step_ids[1:] else ""),
-                )
-            )
+        self.problems.extend(_missing_variable(name, step_ids) for name, step_ids in self.missing.items())
         if self.problems:
             raise PreparationError(self.problems)
         steps = [{key: value for key, value in plan.to_json().items() if key != "config"} for plan in plans]
@@ -79,7 +74,7 @@ class Preparation:
             manifest={"pipeline": self.manifest.name, "steps": steps},
             configs=self.configs,
             environment={
-                name: value if name in self.context.public_environment else f"${{{name}}}"
+                name: escape(value) if name in self.context.public_environment else f"${{{name}}}"
                 for name, value in self.context.environment.items()
             },
             artifacts_dir="",
@@ -109,7 +104,10 @@ class Preparation:
 
     def _step(self, index: int, step: Step, params: Mapping[str, Any]) -> None:
         try:
-            config = put_in_parameters(step.config, params)
+            config = plain(
+                put_in_parameters(step.config, params),
+                lambda key, message: self._report(index, step, key, message),
+            )
         except ParameterError as exc:
             for name, message, hint in exc.found:
                 self._report(index, step, "config", f"{message} (${{params.{name}}})", hint)
@@ -120,15 +118,14 @@ class Preparation:
             self._report(index, step, "driver", str(exc))
             self.configs[step.id] = config
             return
+        config = SecretLifter(step.id, _marked_secret(driver), self.values).lift(config)
         connection = self._connection(index, step, driver, config)
-        config = self._lift_secrets(step.id, driver, config)
         self._look_up(step.id, [config, connection])
         if self.manifest.compiled and self.allow_sql_files and "allow_files" in _field_names(driver):
             config.setdefault("allow_files", True)
         self.configs[step.id] = config
         filled = self._validate(index, step, driver, config, connection)
-        names = getattr(driver, "output_names", None)
-        self.outputs[step.id] = names(filled) if names is not None and filled is not None else None
+        self.outputs[step.id] = _output_names(driver, filled)
         self._paths(index, step, driver, config, connection)
 
     def _connection(self, index: int, step: Step, driver: type[Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -159,26 +156,14 @@ class Preparation:
         self.connections[reference] = found
         return found
 
-    def _lift_secrets(self, step_id: str, driver: type[Any], config: dict[str, Any]) -> dict[str, Any]:
-        """A literal value in a field that the driver's model marks as secret goes by a name from here on."""
-        model = config_model(driver)
-        config = dict(config)
-        for name, info in (model.model_fields if model else {}).items():
-            value = config.get(name)
-            if _is_secret_type(info.annotation) and isinstance(value, str) and not list(references(value)):
-                lifted = f"@{step_id}.config.{name}"
-                self.values[lifted] = value
-                config[name] = f"${{{lifted}}}"
-        return config
-
     def _look_up(self, step_id: str, value: Any) -> None:
         for name, default in references(value):
             if name in self.values:
                 continue
             if found := os.environ.get(name):
                 self.values[name] = found
-            elif default is None and step_id not in self.missing.setdefault(name, []):
-                self.missing[name].append(step_id)
+            elif default is None and step_id not in (users := self.missing.setdefault(name, [])):
+                users.append(step_id)
 
     def _validate(
         self, index: int, step: Step, driver: type[Any], config: dict[str, Any], connection: dict[str, Any]
@@ -204,14 +189,17 @@ class Preparation:
                 elif item["type"] == "missing":
                     message = "is missing"
                 self._report(index, step, key, message, hint)
-            return None
+        except Exception as exc:  # noqa: BLE001 - a user's validator may raise anything; what it shows may be a secret
+            message = Redactor(self.values.values()).text(f"its driver cannot check this: {type(exc).__name__}: {exc}")
+            self._report(index, step, "config", message)
+        return None
 
     def _paths(
         self, index: int, step: Step, driver: type[Any], config: dict[str, Any], connection: dict[str, Any]
     ) -> None:
         model = config_model(driver)
         for name, role in path_fields(model) if model else ():
-            for path in _strings(config.get(name)):
+            for path in paths_in(config.get(name)):
                 try:
                     if role.role == "output":
                         self._output(index, step, name, str(substitute(path, self.values)))
@@ -236,14 +224,19 @@ class Preparation:
             self._report(index, step, f"config.{key}", f"'{plain}' leaves the base directory")
             return
         folder = self.manifest.base_dir / str(substitute(connection.get("base_dir") or ".", self.values))
-        source = Path(os.path.normpath(folder / Path(plain).expanduser()))
+        try:
+            source = Path(os.path.normpath(folder / Path(plain).expanduser()))
+        except RuntimeError as exc:  # ~nobody
+            self._report(index, step, f"config.{key}", f"'{plain}' names no file: {exc}")
+            return
         try:
             self.input_files.append(seal(source, path, step_id=step.id, key=key))
         except FileNotFoundError:
             hint = did_you_mean(source.name, _siblings(source))
             self._report(index, step, f"config.{key}", f"there is no file {source}", hint)
-        except OSError as exc:
-            self._report(index, step, f"config.{key}", f"{source} cannot be read: {exc.strerror}")
+        except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            self._report(index, step, f"config.{key}", f"{source} cannot be read: {reason}")
 
     def _sources(self) -> list[SealedFile]:
         files = [self.manifest.file, *self.manifest.cfg_files]
@@ -266,15 +259,33 @@ def _field_names(driver: type[Any]) -> set[str]:
     return set(model.model_fields) if model else set()
 
 
+def _marked_secret(driver: type[Any]) -> set[str]:
+    """The fields that a driver's model marks as secret."""
+    model = config_model(driver)
+    return {name for name, info in model.model_fields.items() if _is_secret_type(info.annotation)} if model else set()
+
+
 def _is_secret_type(annotation: Any) -> bool:
-    members = getattr(annotation, "__args__", ())
-    return annotation is SecretStr or SecretStr in members
+    return annotation is SecretStr or any(map(_is_secret_type, getattr(annotation, "__args__", ())))
 
 
-def _strings(value: Any) -> list[str]:
-    found: list[str] = []
-    map_paths(value, lambda text: found.append(text) or text)  # type: ignore[func-returns-value]
+def _output_names(driver: type[Any], filled: Any) -> frozenset[str] | None:
+    """Which outputs a step will give, where its driver knows beforehand."""
+    names = getattr(driver, "output_names", None)
+    if names is None or filled is None:
+        return None
+    try:
+        found: frozenset[str] | None = names(filled)
+    except Exception:  # noqa: BLE001 - a user's driver may raise anything; the outputs are then known when it ran
+        return None
     return found
+
+
+def _missing_variable(name: str, step_ids: list[str]) -> Problem:
+    also = f"; also used by {', '.join(step_ids[1:])}" if step_ids[1:] else ""
+    if name in os.environ:
+        return Problem(f"the variable {name} is empty", step_ids[0], hint=f"${{{name}:-}} takes it as it is{also}")
+    return Problem(f"the variable {name} is not set", step_ids[0], hint=f"export it or pass --env {name}{also}")
 
 
 def _siblings(source: Path) -> list[str]:

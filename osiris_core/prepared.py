@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.connections import ConnectionBook
+from osiris_core.errors import PreparationError, Problem
 from osiris_core.plan import StepPlan
 from osiris_core.sealing import SealedFile
-from osiris_core.secrets import SecretValues
+from osiris_core.secrets import SecretValues, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from osiris_core.context import ExecutionContext
 
 PREPARED_VERSION = 1
 
@@ -93,8 +100,58 @@ class PreparedRun:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], secrets: SecretValues | None = None) -> PreparedRun:
-        """The inverse of `to_json`; the values must be given anew."""
+        """The inverse of `to_json`; values that are not given here are looked up when it is executed."""
         fields = {key: value for key, value in data.items() if key != "v"}
         for key in ("input_files", "sources"):
             fields[key] = [SealedFile(**item) for item in fields.get(key, [])]
         return cls(**fields, secrets=secrets or SecretValues())
+
+
+def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
+    """
+    Give a run that was restored from JSON its values: from `context.environment`, `os.environ`, connections file.
+
+    Values that are there stay as they are.
+
+    Raises:
+        PreparationError: Some are nowhere, each by its name.
+    """
+    literal = {name: str(substitute(text, {})) for name, text in prepared.environment.items() if not is_own(name, text)}
+    found = {**literal, **prepared.secrets}
+    wanted = {*prepared.secret_names, *(name for name, text in prepared.environment.items() if is_own(name, text))}
+    missing = sorted(wanted - found.keys())
+    if missing or literal.keys() - prepared.secrets.keys():
+        places = [context.environment, os.environ, _lifted_again(prepared, context, missing)]
+        problems = []
+        for name in missing:
+            value = next((place[name] for place in places if name in place), None)
+            if value is None:
+                problems.append(Problem(f"{name} has no value here", hint=_how_to_give(name)))
+            else:
+                found[name] = value
+        if problems:
+            raise PreparationError(problems)
+        prepared.secrets = SecretValues(found)
+
+
+def is_own(name: str, text: str) -> bool:
+    """Whether a declared variable stands for its own, secret value."""
+    return text == f"${{{name}}}"
+
+
+def _lifted_again(prepared: PreparedRun, context: ExecutionContext, names: list[str]) -> dict[str, str]:
+    """Values that are written in the connections file itself."""
+    if not any(name.startswith("@") for name in names):
+        return {}
+    folder = Path(prepared.sources[0].source).parent if prepared.sources else Path.cwd()
+    book = ConnectionBook.find(context.connections, folder)
+    for reference in prepared.connections:
+        with suppress(LookupError):  # reported as a value that is missing
+            book.get(reference)
+    return book.lifted
+
+
+def _how_to_give(name: str) -> str:
+    if name.startswith("@"):
+        return "it was written in the manifest or the connections file; prepare the run again"
+    return f"export it or pass --env {name}"

@@ -2,63 +2,88 @@
 The one redactor: no secret value leaves in a text, a structure or a byte stream.
 
 A value is searched for in clear, and in the forms in which error messages and URLs carry it: base64 (all
-three alignments, both alphabets), percent-encoding, JSON and Python escapes. A value too short or too common to be
-searched for without turning a report into asterisks is masked by the field that it stands in.
+three alignments, both alphabets, unwrapped), percent-encoding, hex, JSON, Python, SQL, shell and HTML escapes. So are
+the password inside a URL or connection string that is itself a secret, and each line of one of several lines. A
+value too short or too common to be searched for without turning a report into asterisks is masked by the field that
+it stands in.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import json
+import numbers
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 MASK = "***"
 MIN_SEARCHED_CHARS = 6
+MAX_DEPTH = 60
+"""How deep a structure is followed; what lies deeper is left out (it may contain itself)."""
 _COMMON = frozenset(
-    [
-        "true",
-        "false",
-        "none",
-        "null",
-        "default",
-        "localhost",
-        "127.0.0.1",
-        "password",
-        "secret",
-        "admin",
-        "postgres",
-        "public",
-        "production",
-        "staging",
-        "development",
-        "testing",
-        "latest",
-        "example",
-        "username",
-        "private",
-    ]
+    """true false none null default localhost 127.0.0.1 password secret admin postgres public
+    production staging development testing latest example username private""".split()  # noqa: SIM905 - one a line is long
 )
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET_WORDS = re.compile(
-    r"(?:^|[_\-.])(?:password|passwd|passphrase|pwd|secret|secrets|token|api_?key|apikey|access_?key|private_?key|"
-    r"secret_?key|service_role_key|anon_?key|credential|credentials|authorization|auth_token|dsn|key)$",
+    # These end a name however it begins (PGPASSWORD); the others only as words of their own (`bypass` is none).
+    r"(?:password|passwd|passphrase|secret)$"
+    r"|(?:^|[_\-. ])(?:pass|pwd|secrets|token|api_?key|apikey|credentials?|authorization|dsn|connection_string|jwt"
+    r"|cookie|(?:api|access|private|secret|service_role|anon|account|storage|shared|signing|encryption|master|auth|license"
+    r"|subscription|consumer|client|deploy|webhook)[_\-. ]key)$",
     re.IGNORECASE,
 )
-_NOT_SECRET = frozenset({"key", "primary_key", "foreign_key", "sort_key", "partition_key", "resume_key"})
+_KEY_VARIABLE = re.compile(r"(?!PRIMARY|FOREIGN|SORT|PARTITION|CACHE)[A-Z][A-Z0-9_]*_KEY")
+"""An environment variable like `STRIPE_KEY`; in lower case (`customer_key`) it is a column far more often."""
+_PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
+_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)(?!\$\{)[^\s/@]+(?=@)")
+_DSN_PASSWORD = re.compile(
+    r"\b(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*(?:'([^']+)'|([^\s;&']+))", re.IGNORECASE
+)
 
 
+@lru_cache(maxsize=4096)
 def is_secret_field(name: str) -> bool:
-    """Whether a field of this name holds a secret by the customs of the field (`password`, `api_key`, …)."""
-    return name.lower() not in _NOT_SECRET and _SECRET_WORDS.search(name) is not None
+    """Whether a field of this name holds a secret by custom (`password`, `X-Api-Key`, `accessToken`)."""
+    return _SECRET_WORDS.search(_WORD_START.sub("_", name)) is not None or _KEY_VARIABLE.fullmatch(name) is not None
+
+
+def has_url_password(text: str) -> bool:
+    """Whether a text holds a URL with a password in it (`mysql://user:password@host`)."""
+    return "://" in text and _URL_PASSWORD.search(text) is not None
 
 
 def _is_searchable(value: str) -> bool:
-    return len(value) >= MIN_SEARCHED_CHARS and value.lower() not in _COMMON and not value.isspace()
+    return len(value) >= MIN_SEARCHED_CHARS and value.lower() not in _COMMON and len(set(value)) > 1
+
+
+def _parts(value: str) -> Iterator[str]:
+    """What inside of a secret is a secret on its own: a driver's message shows the password, not the whole DSN."""
+    yield value
+    if "\n" in value or "\r" in value:
+        for line in value.splitlines():
+            yield line.strip()
+    for match in _URL_PASSWORD.finditer(value):
+        password = match[0][len(match[1]) :]
+        yield password
+        yield unquote(password)
+    for match in _DSN_PASSWORD.finditer(value):
+        yield match[1] or match[2]
+    if value.lstrip().startswith("{"):
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            return
+        for name, item in found.items() if isinstance(found, dict) else ():
+            if isinstance(item, str) and is_secret_field(str(name)):
+                yield from _parts(item)
 
 
 def _base64_forms(raw: bytes) -> Iterable[str]:
@@ -74,26 +99,37 @@ def _base64_forms(raw: bytes) -> Iterable[str]:
 
 
 def _forms(value: str) -> set[str]:
-    raw = value.encode("utf-8", "surrogateescape")
+    raw = value.encode("utf-8", "surrogateescape" if _is_bytes(value) else "surrogatepass")
+    quoted = {quote(raw, safe=safe) for safe in ("", "/", "!'()*~", "!'()*~;,/?:@&=+$#")} | {quote_plus(raw)}
+    in_json = json.dumps(value)[1:-1]
     return {
         value,
-        quote(value, safe="", errors="replace"),
-        quote(value, safe="", errors="replace").lower(),
-        quote(value, errors="replace"),
-        quote_plus(value, errors="replace"),
-        json.dumps(value)[1:-1],
+        *quoted,
+        *(re.sub(r"%..", lambda match: match[0].lower(), form) for form in quoted),
+        in_json,
         json.dumps(value, ensure_ascii=False)[1:-1],
+        json.dumps(in_json)[1:-1],
         repr(value)[1:-1],
+        ascii(value)[1:-1],
+        repr(f"'\"{value}")[4:-1],
+        repr(raw)[2:-1],
         value.replace("'", "''"),
+        value.replace("'", "'\"'\"'"),
+        html.escape(value),
         raw.hex(),
         raw.hex().upper(),
         *_base64_forms(raw),
     }
 
 
+def _is_bytes(value: str) -> bool:
+    """Whether lone surrogates in a text stand for bytes that are not UTF-8, as in an environment variable."""
+    return all("\udc80" <= char <= "\udcff" for char in value if "\ud800" <= char <= "\udfff")
+
+
 class Redactor:
     """
-    Masks the values it was made with; made without any, it hands everything back untouched.
+    Masks the values it was made with, and the password of any URL in a text (`mysql://user:***@host`).
 
     Args:
         secrets: Secret values. Repeats and empty values are harmless. A value of several lines is also
@@ -101,16 +137,13 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        values = {value for value in secrets if value}
-        lines = {line.strip() for value in values if "\n" in value for line in value.splitlines()}
-        searched = {value for value in values | lines if _is_searchable(value)}
+        searched = {part for value in set(secrets) for part in _parts(value) if _is_searchable(part)}
         forms = {form for value in searched for form in _forms(value) if len(form) >= MIN_SEARCHED_CHARS}
         ordered = sorted(forms, key=lambda form: (-len(form), form))
-        self._short = frozenset(value for value in values if not _is_searchable(value))
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        encoded = [re.escape(form.encode("utf-8", "surrogateescape")) for form in ordered]
-        self._bytes_pattern = re.compile(b"|".join(encoded)) if ordered else None
-        self.longest_bytes = max((len(form.encode("utf-8", "surrogateescape")) for form in ordered), default=0)
+        encoded = sorted({_encoded(form) for form in ordered}, key=lambda form: (-len(form), form))
+        self._bytes_pattern = re.compile(b"|".join(map(re.escape, encoded))) if ordered else None
+        self.longest_bytes = max(map(len, encoded), default=0)
 
     @property
     def searches(self) -> bool:
@@ -118,8 +151,12 @@ class Redactor:
         return self._pattern is not None
 
     def text(self, text: str) -> str:
-        """`text` with every searched form masked."""
-        return self._pattern.sub(MASK, text) if self._pattern is not None else text
+        """`text` with every searched form masked, and the passwords in URLs."""
+        if len(text) < MIN_SEARCHED_CHARS:
+            return text
+        if self._pattern is not None:
+            text = self._pattern.sub(MASK, text)
+        return _URL_PASSWORD.sub(rf"\g<1>{MASK}", text) if "://" in text else text
 
     def data(self, data: bytes) -> bytes:
         """`data` with every searched form masked, as UTF-8."""
@@ -127,22 +164,39 @@ class Redactor:
 
     def value(self, value: Any, field: str | None = None) -> Any:
         """
-        A copy of a JSON-like value with every string masked.
+        A copy of a value with every string masked; JSON-like whatever it was: what is no JSON becomes masked text.
 
-        A value under a field that is secret by its name is masked whole, whatever its type; so is a string
-        that *is* a short secret. Numbers and booleans elsewhere are left as they are.
+        A value under a field that is secret by its name is masked whole, whatever its type, unless it is a
+        reference (`${NAME}`), None or a boolean. Numbers and booleans elsewhere are left as they are.
         """
-        if field is not None and value is not None and is_secret_field(field):
-            return value if isinstance(value, str) and _is_placeholder(value) else MASK
+        return self._value(value, field, 0)
+
+    def texts(self, value: Any) -> Any:
+        """Like `value`, by content only: for structures whose keys are names that users chose, and not fields."""
+        return self._value(value, None, 0, by_field=False)
+
+    def _value(self, value: Any, field: str | None, depth: int, *, by_field: bool = True) -> Any:
+        if field is not None and is_secret_field(field) and value is not None and not isinstance(value, bool):
+            return value if isinstance(value, str) and _PLACEHOLDER.fullmatch(value) else MASK
         if isinstance(value, str):
             return self.text(value)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if depth >= MAX_DEPTH:
+            return "…"
         if isinstance(value, Mapping):
-            return {self.text(str(key)): self.value(item, str(key)) for key, item in value.items()}
+            found = {}
+            for key, item in value.items():
+                name = key if isinstance(key, str) else _as_text(key)
+                found[self.text(name)] = self._value(item, name if by_field else None, depth + 1, by_field=by_field)
+            return found
         if isinstance(value, (list, tuple, set, frozenset)):
-            return [self.value(item) for item in value]
-        if isinstance(value, bytes):
-            return self.data(value).decode("utf-8", "replace")
-        return value
+            return [self._value(item, None, depth + 1, by_field=by_field) for item in value]
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return self.data(bytes(value)).decode("utf-8", "replace")
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        return self.text(_as_text(value))
 
     def stream(self) -> StreamRedactor:
         """A redactor for bytes that arrive in pieces."""
@@ -179,5 +233,12 @@ class StreamRedactor:
         return self._redactor.data(held)
 
 
-def _is_placeholder(value: str) -> bool:
-    return value.startswith("${") and value.endswith("}")
+def _as_text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as exc:  # noqa: BLE001 - an object of the user's whose __str__ fails must not fail the report
+        return f"<{type(value).__name__} whose text cannot be had: {type(exc).__name__}>"
+
+
+def _encoded(form: str) -> bytes:
+    return form.encode("utf-8", "surrogateescape" if _is_bytes(form) else "surrogatepass")

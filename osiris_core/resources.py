@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 _UNITS = {
     "": 1,
-    "B": 1,
     "K": 10**3,
     "M": 10**6,
     "G": 10**9,
@@ -33,10 +33,11 @@ def parse_size(text: str | int) -> int:
     Raises:
         ValueError: It is not a positive size.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
-    if not match or match[2] not in _UNITS or float(match[1]) <= 0:
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
+    size_bytes = int(Decimal(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    if size_bytes < 1:
         raise ValueError(f"{text!r} is not a size; write 512MB, 2GiB or a number of bytes")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return size_bytes
 
 
 def cpu_count() -> int:
@@ -58,6 +59,8 @@ def memory_bytes() -> int:
     limits.extend(_cgroup_memory())
     if (slurm := os.environ.get("SLURM_MEM_PER_NODE", "")).isdigit():
         limits.append(int(slurm) << 20)
+    elif (slurm := os.environ.get("SLURM_MEM_PER_CPU", "")).isdigit():
+        limits.append((int(slurm) << 20) * cpu_count())
     return min(limits)
 
 

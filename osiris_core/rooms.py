@@ -92,7 +92,7 @@ def _load_apart(name: str) -> ModuleType:
             package = ModuleType(room)
             package.__path__ = [str(_ROOT / room)]
             sys.modules[room] = package
-        sys.modules.update(_apart)
+        sys.modules.update({key: found for key, found in aside.items() if _is_ours(found)} | _apart)
         module = import_module(name)
         _apart.update({key: found for key, found in sys.modules.items() if key.startswith(("adapters.", "remote."))})
         return module

@@ -5,24 +5,33 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.errors import FailureClass, RunCancelled, RunTimeout
+from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout, classify
 from osiris_core.failure import describe_failure
 from osiris_core.records import RunStatus, RunSummary, StepRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from osiris_core.attempt import AttemptResult
     from osiris_core.checkpoint import Finished
     from osiris_core.journal import Origin
     from osiris_core.plan import StepPlan
     from osiris_core.records import ArtifactRecord
     from osiris_core.redaction import Redactor
+    from osiris_core.running import Stop
     from osiris_core.schedule import Schedule
 
 _ENDED_BADLY = ("failed", "timeout", "cancelled")
 
 
 class RunRecords:
-    """One for a run; the engine calls it with its lock held."""
+    """
+    One for a run; the engine calls it with its lock held. Never raises.
+
+    Attributes:
+        first_failure: The record of the step that failed first.
+        lost: Why the journal cannot be written any more; from then on nothing is written, and the run is lost.
+    """
 
     def __init__(self, steps: list[StepPlan], origin: Origin, redactor: Redactor) -> None:
         self._steps = steps
@@ -31,6 +40,14 @@ class RunRecords:
         self._records = {step.id: StepRecord(step.id, step.driver) for step in steps}
         self._artifacts: dict[str, list[ArtifactRecord]] = {}
         self.first_failure: StepRecord | None = None
+        self.lost: Exception | None = None
+
+    def _tell(self, event: str, step_id: str | None = None, /, **fields: Any) -> None:
+        if self.lost is None:
+            try:
+                self._origin.emit(event, step_id, **fields)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the engine must go on to stop its steps
+                self.lost = exc
 
     def take_over(self, step_id: str, finished: Finished) -> None:
         """A step need not run: an earlier attempt completed it."""
@@ -39,7 +56,7 @@ class RunRecords:
         record.rows_read = finished.record.get("rows_read", 0)
         record.rows_written = finished.record.get("rows_written", 0)
         self._artifacts[step_id] = finished.artifacts
-        self._origin.emit("step.skipped", step_id, driver=record.driver, reason="reused")
+        self._tell("step.skipped", step_id, driver=record.driver, reason="reused")
 
     def start(self, step_id: str, number: int) -> None:
         """A try of a step begins."""
@@ -48,12 +65,22 @@ class RunRecords:
             record.status = "running"
             record.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
         record.attempts = number
-        self._origin.emit("step.start", step_id, driver=record.driver, step_attempt=number)
+        self._tell("step.start", step_id, driver=record.driver, step_attempt=number)
 
     def retry(self, step_id: str, error: BaseException, number: int, delay_s: float) -> None:
         """A try failed, and there will be another."""
         described = describe_failure(error, self._redactor)
-        self._origin.emit("step.retry", step_id, step_attempt=number, delay_s=round(delay_s, 3), error=described)
+        self._tell("step.retry", step_id, step_attempt=number, delay_s=round(delay_s, 3), error=described)
+
+    def heartbeat(self, running: list[str]) -> None:
+        """The run goes on."""
+        self._tell("heartbeat", running=running)
+
+    def sample(self, running: Iterable[str], found: Mapping[str, float]) -> None:
+        """What a sample of the whole process tree said, for each running step."""
+        for step_id in running:
+            for name, value in found.items():
+                self._tell("metric", step_id, name=name, value=value, tags={"sample": True})
 
     def complete(
         self,
@@ -81,7 +108,7 @@ class RunRecords:
             fields["outputs"] = outputs
         if resume is not None:
             fields["resume"] = resume
-        self._origin.emit("step.complete", step_id, **fields)
+        self._tell("step.complete", step_id, **fields)
 
     def fail(
         self,
@@ -101,7 +128,7 @@ class RunRecords:
         record.abandoned = abandoned
         self._artifacts[step_id] = artifacts
         self.first_failure = self.first_failure or record
-        self._origin.emit(
+        self._tell(
             "step.error",
             step_id,
             driver=record.driver,
@@ -111,15 +138,13 @@ class RunRecords:
             error=record.error,
         )
 
-    def summarise(
-        self, schedule: Schedule, wall_ms: float, stop_class: FailureClass | None, stop_reason: str
-    ) -> RunSummary:
-        """The end: what never ran is skipped, with the reason. `stop_class` is why the run was stopped, if it was."""
+    def summarise(self, schedule: Schedule, wall_ms: float, stop: Stop | None) -> RunSummary:
+        """The end: what never ran is skipped, with the reason. `stop` is why the run was stopped, if it was."""
         for record in self._records.values():
             if record.status == "pending":
                 record.status, record.reason = "skipped", self._why_skipped(schedule, record.step_id)
-                self._origin.emit("step.skipped", record.step_id, driver=record.driver, reason=record.reason)
-        status, error = self._outcome(stop_class, stop_reason)
+                self._tell("step.skipped", record.step_id, driver=record.driver, reason=record.reason)
+        status, error = self._outcome(stop)
         records = list(self._records.values())
         summary = RunSummary(
             status=status,
@@ -133,9 +158,9 @@ class RunRecords:
         )
         counts = {"steps": len(records), "completed": sum(record.status == "completed" for record in records)}
         if status == "completed":
-            self._origin.emit("steps.complete", wall_ms=wall_ms, **counts)
+            self._tell("steps.complete", wall_ms=wall_ms, **counts)
         else:
-            self._origin.emit("steps.error", status=status, wall_ms=wall_ms, error=error, **counts)
+            self._tell("steps.error", status=status, wall_ms=wall_ms, error=error, **counts)
         return summary
 
     def _why_skipped(self, schedule: Schedule, step_id: str) -> str:
@@ -144,15 +169,25 @@ class RunRecords:
             return "upstream_failed"
         return "run_stopped"
 
-    def _outcome(self, stop_class: FailureClass | None, stop_reason: str) -> tuple[RunStatus, dict[str, Any] | None]:
+    def _outcome(self, stop: Stop | None) -> tuple[RunStatus, dict[str, Any] | None]:
+        if self.lost is not None:
+            message = f"the run cannot be written down any more: {self.lost}"
+            return "failed", describe_failure(
+                ExecutionError(message, failure_class=_class_of(self.lost)), self._redactor
+            )
         if all(record.status in ("completed", "reused") for record in self._records.values()):
             return "completed", None
         failed = self.first_failure
-        if stop_class is not None and (failed is None or failed.status in ("cancelled", "timeout")):
-            if stop_class is FailureClass.TIMEOUT:
-                return "timeout", describe_failure(RunTimeout(stop_reason), self._redactor)
-            message = f"the run was cancelled: {stop_reason}" if stop_reason else "the run was cancelled"
+        if stop is not None and (failed is None or failed.status in ("cancelled", "timeout")):
+            if stop.failure_class is FailureClass.TIMEOUT:
+                return "timeout", describe_failure(RunTimeout(stop.reason), self._redactor)
+            message = f"the run was cancelled: {stop.reason}" if stop.reason else "the run was cancelled"
             return "cancelled", describe_failure(RunCancelled(message), self._redactor)
         assert failed is not None
         assert failed.error is not None
         return ("timeout" if failed.status == "timeout" else "failed"), failed.error
+
+
+def _class_of(error: Exception) -> FailureClass:
+    """A full disk is nobody's mistake; what else keeps a line from being written is ours."""
+    return classify(error) if isinstance(error, OSError) else FailureClass.ADAPTER_BUG

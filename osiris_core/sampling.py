@@ -25,19 +25,27 @@ class TreeSampler:
         return now_s >= self._next_s and now_s - oldest_start_s >= FIRST_SAMPLE_S
 
     def sample(self, now_s: float) -> dict[str, float]:
-        """`cpu_percent` since the last sample (100 is one processor; none the first time), `memory_mb`, `processes`."""
+        """
+        `cpu_percent` since the last sample (100 is one processor; none the first time), `memory_mb`, `processes`.
+
+        Empty where the system does not say.
+        """
         import psutil
 
         self._next_s = now_s + SAMPLE_INTERVAL_S
-        own = psutil.Process()
         cpu_s = memory_bytes = 0.0
         count = 0
-        for process in [own, *own.children(recursive=True)]:
+        try:
+            own = psutil.Process()
+            tree = [own, *own.children(recursive=True)]
+        except (psutil.Error, OSError):
+            return {}
+        for process in tree:
             try:
                 with process.oneshot():
                     times = process.cpu_times()
                     memory_bytes += process.memory_info().rss
-            except psutil.Error:
+            except (psutil.Error, OSError):
                 continue
             cpu_s += times.user + times.system
             count += 1

@@ -22,6 +22,7 @@ class Schedule:
         for step in self._steps:
             for upstream in step.upstream:
                 self._followers[upstream].append(step.id)
+        self._taken: set[str] = set()
         self._ready = [self._index[step_id] for step_id, waiting in self._waits_for.items() if not waiting]
 
     def next(self) -> StepPlan | None:
@@ -33,15 +34,15 @@ class Schedule:
         for follower in self._followers[step_id]:
             waiting = self._waits_for[follower]
             waiting.discard(step_id)
-            if not waiting:
+            if not waiting and follower not in self._taken:
                 heapq.heappush(self._ready, self._index[follower])
 
     def take_over(self, step_ids: Iterable[str]) -> None:
         """Steps that need not run: they are done and never become ready. Call before the first `next`."""
-        taken = {self._index[step_id] for step_id in step_ids}
-        for index in taken:
-            self.done(self._steps[index].id)
-        self._ready = [index for index in self._ready if index not in taken]
+        self._taken = set(step_ids)
+        for step_id in self._taken:
+            self.done(step_id)
+        self._ready = [index for index in self._ready if self._steps[index].id not in self._taken]
         heapq.heapify(self._ready)
 
     def waits_for(self, step_id: str) -> set[str]:

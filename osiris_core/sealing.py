@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 SMALL_BYTES = 1 << 20
@@ -57,10 +60,13 @@ def seal(source: Path, path: str | None = None, *, step_id: str = "", key: str =
     Seal one file. A small one is hashed at once.
 
     Raises:
-        OSError: It is missing, not a regular file (IsADirectoryError) or unreadable.
+        OSError: It is missing, not a regular file (IsADirectoryError for a directory) or unreadable.
     """
-    with source.open("rb") as file:
-        stat = source.stat()
+    # Not waiting: opening a named pipe would otherwise hang until somebody writes into it.
+    with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        stat = os.fstat(file.fileno())
+        if not S_ISREG(stat.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(source))
         digest = hashlib.sha256(file.read()).hexdigest() if stat.st_size <= SMALL_BYTES else ""
     return SealedFile(
         path=path if path is not None else str(source),

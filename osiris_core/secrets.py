@@ -9,8 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-REFERENCE = re.compile(r"\$(?P<escaped>\$\{)|\$\{(?P<name>@[^}]+|[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
-"""`${NAME}`, `${NAME:-default}`, `${@lifted.name}`; `$${` stands for a literal `${`."""
+REFERENCE = re.compile(
+    r"\$(?P<escaped>\$\{)"
+    r"|\$\{(?P<name>@[^}]+|[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:\$\{@[^}]*\}|[^}])*))?\}"
+)
+"""`${NAME}`, `${NAME:-default}`, `${@lifted.name}`, `${NAME:-${@lifted.name}}`; `$${` is a literal `${`."""
 
 
 class SecretValues(Mapping[str, str]):
@@ -33,6 +36,11 @@ class SecretValues(Mapping[str, str]):
 
     def __reduce__(self) -> tuple[type[SecretValues], tuple[()]]:
         return SecretValues, ()
+
+
+def escape(text: str) -> str:
+    """`text` so that `substitute` gives it back as it is."""
+    return text.replace("${", "$${")
 
 
 def references(value: Any) -> Iterator[tuple[str, str | None]]:
@@ -76,5 +84,5 @@ def _one(match: re.Match[str], values: Mapping[str, str]) -> str:
     if found is None or (found == "" and default is not None):
         if default is None:
             raise KeyError(name)
-        return str(default)
+        return str(substitute(default, values))
     return found

@@ -11,13 +11,14 @@ import fcntl
 import json
 import os
 import shutil
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import SessionBusy
-from osiris_core.journal import JOURNAL_NAME, Journal
+from osiris_core.journal import JOURNAL_NAME, Journal, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,9 +90,9 @@ class Session:
         self.layout = layout
         self.session_id = session_id
         self._lock_fd = lock_fd
-        before = read_json(layout.run_file) or {}
-        self.attempt = int(before.get("attempt", 0)) + 1
+        self.attempt = _attempts_before(layout) + 1
         self.journal = Journal(layout.events_file, session_id, self.attempt)
+        _OPEN.add(self)
 
     @classmethod
     def open(cls, session_dir: str, session_id: str) -> Session:
@@ -107,13 +108,16 @@ class Session:
         lock_fd = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
+        except BlockingIOError as exc:
             owner = os.pread(lock_fd, 64, 0).decode(errors="replace").strip()
             os.close(lock_fd)
             raise SessionBusy(f"process {owner or '?'} is running in {session_dir}") from exc
-        os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
+            os.close(lock_fd)
+            raise
         try:
+            os.ftruncate(lock_fd, 0)
+            os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
             shutil.rmtree(layout.work_dir, ignore_errors=True)
             return cls(layout, session_id, lock_fd)
         except BaseException:
@@ -141,11 +145,39 @@ class Session:
 
     def close(self) -> None:
         """Let go of the directory; what only the run needed is removed."""
-        if self._lock_fd >= 0:
-            self.journal.close()
-            shutil.rmtree(self.layout.work_dir, ignore_errors=True)
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        try:
+            if self._lock_fd >= 0:
+                self.journal.close()
+                shutil.rmtree(self.layout.work_dir, ignore_errors=True)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        fd, self._lock_fd = self._lock_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """A forked child that outlives the run (a pool of a driver's) must not keep the directory owned."""
+    for session in list(_OPEN):
+        session._let_go()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+def _attempts_before(layout: SessionLayout) -> int:
+    """How many runs there were in a session directory; the journal knows also when `run.json` is lost."""
+    attempt = (read_json(layout.run_file) or {}).get("attempt")
+    if isinstance(attempt, int):
+        return attempt
+    if not layout.events_file.exists():
+        return 0
+    return max((int(event["attempt"]) for event in read_events(layout.events_file)), default=0)
 
 
 def is_owned(layout: SessionLayout) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import shutil
 import time
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import FailureClass, RunCancelled, RunTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    import os
+    from collections.abc import Callable
 
     from osiris_core.cancellation import CancelToken
     from osiris_core.journal import Origin
@@ -24,7 +28,7 @@ class StepContext:
     """
     One attempt of one step. Safe to use from any thread the driver starts.
 
-    Once the attempt was given up (its grace after a cancel or timeout is over), every call that would
+    Once the attempt is over or was given up (its grace after a cancel or timeout has passed), every call that would
     publish something raises `StepFenced`.
 
     Attributes:
@@ -32,7 +36,7 @@ class StepContext:
         attempt: 1 for the first try of this step in this run.
         environment: Declared variables plus PATH, HOME, LANG, LC_ALL and TZ; read-only. Nothing else of the
             caller's environment belongs to the step.
-        work_dir: A private, empty directory, removed after the run; made on first use.
+        work_dir: A private, empty directory, removed after the step; made on first use.
         memory_budget_bytes: The step's share of the run's memory.
         threads: The step's share of the processors.
         redactor: Masks what the step writes by ways of its own (an output file of a child process).
@@ -45,16 +49,16 @@ class StepContext:
         attempt: int,
         origin: Origin,
         token: CancelToken,
-        artifacts_dir: Path,
-        work_dir: Path,
-        environment: Mapping[str, str],
+        artifacts_dir: str | os.PathLike[str],
+        work_dir: str | os.PathLike[str],
+        environment: dict[str, str],
         memory_budget_bytes: int,
         threads: int,
         redactor: Redactor,
     ) -> None:
         self.step_id = step_id
         self.attempt = attempt
-        self.environment = MappingProxyType(dict(environment))
+        self.environment = MappingProxyType(environment)
         self.memory_budget_bytes = memory_budget_bytes
         self.threads = threads
         self.redactor = redactor
@@ -64,12 +68,14 @@ class StepContext:
         self._artifacts_dir = artifacts_dir
         self._work_dir = work_dir
         self._last_progress_s = float("-inf")
+        self.made_work_dir: Path | None = None
 
     @property
     def artifacts_dir(self) -> Path:
         """Everything left here, at any depth, becomes an artifact of the step. Made on first use."""
-        self._token.publish(lambda: self._artifacts_dir.mkdir(parents=True, exist_ok=True))
-        return self._artifacts_dir
+        folder = Path(self._artifacts_dir)
+        self._token.publish(lambda: folder.mkdir(parents=True, exist_ok=True))
+        return folder
 
     @property
     def output_dir(self) -> Path:
@@ -78,8 +84,19 @@ class StepContext:
 
     @property
     def work_dir(self) -> Path:
-        self._work_dir.mkdir(parents=True, exist_ok=True)
-        return self._work_dir
+        if self.made_work_dir is None:
+            self._token.publish(self._make_work_dir)
+        return Path(self._work_dir)
+
+    def _make_work_dir(self) -> None:
+        folder = Path(self._work_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.made_work_dir = folder
+
+    def remove_work_dir(self) -> None:
+        """For the engine, when the attempt is over: what is in the work directory is nobody's any more."""
+        if self.made_work_dir is not None:
+            shutil.rmtree(self.made_work_dir, ignore_errors=True)
 
     def metric(self, name: str, value: float, /, **tags: Any) -> None:
         """
@@ -87,8 +104,12 @@ class StepContext:
         engine counts itself and ride in `step.complete`; any other is a `metric` event.
         """
         if not isinstance(value, (int, float)):
-            raise TypeError(f"metric {name!r} must be a number, got {type(value).__name__}")
+            if not isinstance(value, numbers.Real):
+                raise TypeError(f"metric {name!r} must be a number, got {type(value).__name__}")
+            value = int(value) if isinstance(value, numbers.Integral) else float(value)  # numpy's
         if name in STANDARD_METRICS:
+            if not math.isfinite(value):
+                raise ValueError(f"metric {name!r} must be finite, got {value}")
             self._token.publish(lambda: self.standard_metrics.__setitem__(name, value))
         elif isinstance(tags.get("tags"), dict) and len(tags) == 1:
             self._emit("metric", name=name, value=value, tags=tags["tags"])

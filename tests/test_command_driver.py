@@ -300,7 +300,7 @@ def test_peak_memory_is_the_commands_own(tmp_path: Path) -> None:
     caller[::4096] = b"\1" * len(caller[::4096])
     assert run(tmp_path, argv=["true"]).metrics["memory_usage_mb"] < 30
     del caller
-    hog = "b = bytearray(400 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1"
+    hog = "b = bytearray(400 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1\nimport time; time.sleep(0.4)"
     assert run(tmp_path, argv=[sys.executable, "-c", hog]).metrics["memory_usage_mb"] > 350
     assert peak_rss_bytes(os.getpid()) > 0
     assert peak_rss_bytes(2**22 + 1) == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -17,7 +20,8 @@ import pytest
 import osiris_core
 
 ROOT = Path(osiris_core.__file__).resolve().parent.parent
-SHIPPED = ["osiris_core", "adapters", *(["remote"] if (ROOT / "remote").is_dir() else [])]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SHIPPED = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 
 RUN_BESIDE_THEIRS = """
@@ -178,6 +182,24 @@ def test_a_foreign_package_is_not_run(installed: Environment, tmp_path: Path) ->
     check_beside(installed, installed.site_packages, tmp_path, [], None)
 
 
+LATE_FOLDER = """
+import json, sys
+from osiris_core import AdapterFactory
+before = AdapterFactory.load("local")
+sys.path.insert(0, sys.argv[1])
+import adapters.local, adapters.x
+print(json.dumps([AdapterFactory.load("local") is before, adapters.x.OWNER, adapters.local.LocalAdapter is before]))
+"""
+
+
+def test_a_folder_that_comes_onto_the_path_later(installed: Environment, tmp_path: Path) -> None:
+    """Our class stays the same object when a foreign folder of that name is put on the path between two uses."""
+    write_package(tmp_path / "late" / "adapters", {"x.py": "OWNER = 'them'\n"}, THEIR_LOCAL)
+    (tmp_path / "cwd").mkdir()
+    seen = installed.run(LATE_FOLDER, str(tmp_path / "late"), cwd=tmp_path / "cwd")
+    assert seen == [True, "them", True]
+
+
 def copy_of_the_source(folder: Path) -> Path:
     files = [ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]
     files += [file for room in SHIPPED for file in (ROOT / room).rglob("*") if file.suffix in (".py", ".typed")]
@@ -259,3 +281,23 @@ def test_the_installed_script_runs_a_manifest(installed: Environment, tmp_path: 
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["status"] == "completed"
     assert (tmp_path / "out" / "t.parquet").read_bytes()[:4] == b"PAR1"
+
+
+DISTRIBUTION_OF = {"yaml": "pyyaml"}
+"""Where an import name is not the distribution's name."""
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Every library that the shipped code imports is a dependency or in an extra of this distribution."""
+    project = PROJECT["project"]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    declared = {re.split(r"[^\w-]", line)[0].lower() for line in [*project["dependencies"], *extras]}
+    imported = set()
+    for file in (file for room in SHIPPED for file in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    outside = imported - sys.stdlib_module_names - {"osiris_core", "adapters", "remote"}
+    assert {DISTRIBUTION_OF.get(name, name) for name in outside} <= declared

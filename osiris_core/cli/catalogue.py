@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from osiris_core import driver as driver_module
-from osiris_core import factory
 from osiris_core.driver import DriverRegistry
 from osiris_core.errors import AdapterNotInstalled, OsirisError
 from osiris_core.factory import AdapterFactory
@@ -45,43 +42,22 @@ class Entry:
 
 def driver_entries() -> list[Entry]:
     """Every driver, loaded; a broken one is an entry with its problem."""
-    origins = _origins(driver_module.ENTRY_POINT_GROUP)
-    return [
-        _entry(name, _source(name, driver_module.BUILTIN, origins), DriverRegistry.get)
-        for name in DriverRegistry.names()
-    ]
+    return [_entry(name, DriverRegistry.get, DriverRegistry.source) for name in DriverRegistry.names()]
 
 
 def adapter_entries() -> list[Entry]:
     """Every adapter, loaded; a broken one is an entry with its problem."""
-    origins = _origins(factory.ENTRY_POINT_GROUP)
-    return [
-        _entry(name, _source(name, factory.BUILTIN, origins), AdapterFactory.load)
-        for name in AdapterFactory.available()
-    ]
+    return [_entry(name, AdapterFactory.load, AdapterFactory.source) for name in AdapterFactory.available()]
 
 
 def driver_entry(name: str) -> Entry:
     """One driver. Raises UnknownDriver as the registry does."""
-    return _loaded(
-        name, _source(name, driver_module.BUILTIN, _origins(driver_module.ENTRY_POINT_GROUP)), DriverRegistry.get
-    )
+    return _loaded(name, DriverRegistry.get, DriverRegistry.source)
 
 
 def adapter_entry(name: str) -> Entry:
     """One adapter. Raises as the factory does."""
-    return _loaded(name, _source(name, factory.BUILTIN, _origins(factory.ENTRY_POINT_GROUP)), AdapterFactory.load)
-
-
-def plugin_clashes() -> list[str]:
-    """Names of drivers that two distributions claim, or one that is built in; the factory reports those of adapters."""
-    found = []
-    for name, origins in _origins(driver_module.ENTRY_POINT_GROUP).items():
-        if name in driver_module.BUILTIN:
-            found.append(f"the driver name {name!r} is built in; {' and '.join(origins)} cannot have it")
-        elif len(origins) > 1:
-            found.append(f"the driver name {name!r} is claimed by {' and '.join(origins)}")
-    return found
+    return _loaded(name, AdapterFactory.load, AdapterFactory.source)
 
 
 def config_schema(entry: Entry) -> dict[str, Any]:
@@ -92,32 +68,17 @@ def config_schema(entry: Entry) -> dict[str, Any]:
     return schema
 
 
-def _loaded(name: str, source: str, load: Callable[[str], type[Any]]) -> Entry:
+def _loaded(name: str, load: Callable[[str], type[Any]], source: Callable[[str], str]) -> Entry:
     cls = load(name)
-    return Entry(name, source, cls, config=getattr(cls, "Config", None))
+    return Entry(name, source(name), cls, config=getattr(cls, "Config", None))
 
 
-def _entry(name: str, source: str, load: Callable[[str], type[Any]]) -> Entry:
+def _entry(name: str, load: Callable[[str], type[Any]], source: Callable[[str], str]) -> Entry:
     try:
-        return _loaded(name, source, load)
+        return _loaded(name, load, source)
     except AdapterNotInstalled as exc:
-        return Entry(name, source, problem=str(exc), missing=True)
+        return Entry(name, source(name), problem=str(exc), missing=True)
     except OsirisError as exc:
-        return Entry(name, source, problem=str(exc))
+        return Entry(name, source(name), problem=str(exc))
     except Exception as exc:  # noqa: BLE001 - one that cannot be loaded must not hide the others
-        return Entry(name, source, problem=f"{name!r} cannot be loaded: {exc!r}")
-
-
-def _origins(group: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for point in entry_points(group=group):
-        origin = f"{point.dist.name} ({point.value})" if point.dist else point.value
-        if origin not in found.setdefault(point.name, []):
-            found[point.name].append(origin)
-    return found
-
-
-def _source(name: str, builtin: dict[str, str], origins: dict[str, list[str]]) -> str:
-    if name in builtin:
-        return "built in"
-    return " and ".join(origins.get(name, ["registered"]))
+        return Entry(name, source(name), problem=f"{name!r} cannot be loaded: {exc!r}")

@@ -110,7 +110,8 @@ def _session_root() -> Check:
 
 
 def _plugins() -> Iterator[Check]:
-    from osiris_core.cli.catalogue import adapter_entries, driver_entries, plugin_clashes
+    from osiris_core.cli.catalogue import adapter_entries, driver_entries
+    from osiris_core.driver import DriverRegistry
     from osiris_core.factory import AdapterFactory
 
     told = set()
@@ -119,7 +120,10 @@ def _plugins() -> Iterator[Check]:
             told.add(entry.problem)
             state = "ok" if entry.cls is not None else "note" if entry.missing else "broken"
             yield Check(f"{kind} {entry.name}", state, entry.problem or entry.source)
-    for kind, problems in (("adapter plugins", AdapterFactory.problems()), ("driver plugins", plugin_clashes())):
+    for kind, problems in (
+        ("adapter plugins", AdapterFactory.problems()),
+        ("driver plugins", DriverRegistry.problems()),
+    ):
         for problem in problems:
             if problem not in told:
                 yield Check(kind, "broken", problem)

@@ -25,11 +25,13 @@ def drivers() -> None:
 @json_option
 def list_drivers(as_json: bool) -> None:
     """List every driver of this installation. A broken plugin is reported and hurts nobody."""
-    from osiris_core.cli.catalogue import driver_entries, plugin_clashes
+    from osiris_core.cli.catalogue import driver_entries
     from osiris_core.cli.keys import listed
+    from osiris_core.driver import DriverRegistry
 
     entries = driver_entries()
-    for problem in [*(entry.problem for entry in entries if entry.problem), *plugin_clashes()]:
+    problems = [entry.problem for entry in entries if entry.problem]
+    for problem in dict.fromkeys([*problems, *DriverRegistry.problems()]):
         stdout.say(f"osiris: {problem}")
     found = [entry.to_json() for entry in entries]
     if as_json:

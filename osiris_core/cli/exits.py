@@ -34,6 +34,16 @@ def report_invalid(error: OsirisError, *, as_json: bool) -> int:
     return BAD_INPUT
 
 
+def report_lost(error: OSError, *, as_json: bool) -> int:
+    """Say that a run could not write down what happened (a full disk, a session directory gone); return the code."""
+    message = f"the run could not be written down: {error}"
+    stdout.say(f"osiris: {message}")
+    if as_json:
+        described = {"type": type(error).__name__, "message": message, "failure_class": "resource_denied"}
+        stdout.write_json({"status": "failed", "error": described})
+    return FAILED
+
+
 def report_crash(error: BaseException, *, as_json: bool) -> int:
     """Say that this is our bug, with the traceback, masked; return the exit code."""
     from osiris_core.failure import describe_failure
@@ -42,7 +52,10 @@ def report_crash(error: BaseException, *, as_json: bool) -> int:
     known = [value for name, value in os.environ.items() if is_secret_field(name)]
     described: dict[str, Any] = describe_failure(error, Redactor([*given_secrets, *known]))
     stdout.say(described["traceback"].rstrip())
-    stdout.say(f"osiris: this is a bug in Osiris core ({described['type']}); please report it with the lines above")
+    stdout.say(
+        f"osiris: unexpected {described['type']}: this is a bug in Osiris core or in a plugin; please report it with "
+        "the lines above"
+    )
     if as_json:
         stdout.write_json({"status": "failed", "error": {**described, "failure_class": "adapter_bug"}})
     return FAILED

@@ -51,7 +51,7 @@ def main() -> None:
         code = exits.CANCELLED
     except Exception as exc:  # noqa: BLE001 - the last line of defence: a bug of ours is said to be one
         code = exits.report_crash(exc, as_json=as_json)
-    sys.exit(code)
+    stdout.finish(exits.FAILED if code == exits.COMPLETED and stdout.result_lost() else code)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,16 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    FloatType = click.ParamType[float]
+    IntType = click.ParamType[int]
+    PairType = click.ParamType[tuple[str, str]]
+else:
+    FloatType = IntType = PairType = click.ParamType  # generic for type checkers only before click 8.4
+
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Duration(click.ParamType):
+class Duration(FloatType):
     """Seconds, or a number with `s`, `m` or `h`."""
 
     name = "duration"
@@ -27,7 +33,7 @@ class Duration(click.ParamType):
         return float(match[1]) * _UNITS_S[match[2]]
 
 
-class Size(click.ParamType):
+class Size(IntType):
     """Bytes, or a number with a unit."""
 
     name = "size"
@@ -41,7 +47,7 @@ class Size(click.ParamType):
             self.fail(str(exc), param, ctx)
 
 
-class Assignment(click.ParamType):
+class Assignment(PairType):
     """`NAME=VALUE`."""
 
     name = "assignment"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from osiris_core.cli.request import Request
     from osiris_core.report import RunReport
 
+_REPEATED = ("adapter", "config", "param", "env", "connections", "base_dir", "out")
+"""Options without which a resumed run would be another one."""
+
 
 @click.command(cls=Command)
 @click.argument("manifest")
@@ -49,13 +52,16 @@ def run(manifest: str, log_format: Any, verbose: bool, as_json: bool, **options:
     request = make_request(RunOptions(manifest, **options), verbose=logs)
     if request.notice:
         stdout.say(f"osiris: {request.notice}")
-    report = _run(request, watched=not logs, as_json=as_json)
+    try:
+        report = _run(request, watched=not logs, as_json=as_json)
+    except OSError as exc:
+        return exits.report_lost(exc, as_json=as_json)
     if as_json:
         stdout.write_json(report.to_json())
     else:
         from osiris_core.cli.summary import run_summary
 
-        stdout.write_result(run_summary(report, manifest))
+        stdout.write_result(run_summary(report, manifest, optioned=any(options[name] for name in _REPEATED)))
     code = exits.EXIT_CODES[report.status]
     if report.status in ("cancelled", "timeout") or any(step["abandoned"] for step in report.steps):
         # A thread that a step left inside a library would abort the process while Python shuts down.
@@ -64,8 +70,8 @@ def run(manifest: str, log_format: Any, verbose: bool, as_json: bool, **options:
 
 
 def _run(request: Request, *, watched: bool, as_json: bool) -> RunReport:
-    from osiris_core.cli.signals import StopSignals, leave_at_once
-    from osiris_core.errors import PreparationError, Problem
+    from osiris_core.cli.signals import StopSignals, kill_descendants, leave_at_once
+    from osiris_core.errors import OsirisError, PreparationError, Problem
 
     session_dir = request.context.session_dir
     with (
@@ -74,11 +80,21 @@ def _run(request: Request, *, watched: bool, as_json: bool) -> RunReport:
     ):
         try:
             return request.adapter.run(request.manifest, request.context)
-        except OSError as exc:
-            if Path(session_dir, "run.json").exists() and os.access(session_dir, os.W_OK):
+        except OsirisError:
+            raise
+        except BaseException as exc:
+            kill_descendants()  # nobody is left who would stop what the steps started
+            if not isinstance(exc, OSError) or _is_ours(session_dir):
                 raise
             message = f"the session directory cannot be used: {exc.strerror or exc}"
             raise PreparationError([Problem(message, key="--session-dir", file=session_dir)]) from exc
+
+
+def _is_ours(session_dir: str) -> bool:
+    """Whether a run of this process got as far as writing down what it is about to do."""
+    from osiris_core.session import SessionLayout, read_json
+
+    return (read_json(SessionLayout(Path(session_dir)).run_file) or {}).get("pid") == os.getpid()
 
 
 @contextmanager

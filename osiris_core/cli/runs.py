@@ -105,8 +105,8 @@ def _lines(session: SessionInfo) -> list[str]:
     lines = [
         summary.headline(report),
         f"session    {session.layout.root}",
-        f"started    {formatting.when(str(session.run.get('started_at') or ''))}, attempt {session.run.get('attempt')}, "
-        f"on {session.run.get('adapter')}",
+        f"started    {formatting.when(str(session.run.get('started_at') or ''))}",
+        f"attempt    {session.run.get('attempt')} on {session.run.get('adapter')}",
     ]
     if session.manifest_file:
         lines.append(f"manifest   {session.manifest_file}")

@@ -118,7 +118,7 @@ def find_session(root: Path, name: str) -> SessionInfo:
     Raises:
         PreparationError: There is none, or more than one.
     """
-    if "/" in name or name in (".", ".."):
+    if "/" in name or Path(name, "run.json").is_file():
         found = SessionInfo(SessionLayout(Path(name).absolute()))
         if found.run:
             return found

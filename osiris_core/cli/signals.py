@@ -84,17 +84,17 @@ def leave_at_once(session_dir: str, *, as_json: bool) -> None:
 
     The journal then has no last event: its one writer is this process's main thread, which is not asked.
     """
-    _kill_descendants()
+    kill_descendants()
     status: dict[str, Any] = {"status": "cancelled"}
     with suppress(Exception):
         status = _write_status(session_dir) or status
+    # No stream of Python's from here on: whoever holds its lock may never let go of it.
     with suppress(OSError):
-        if os.isatty(2):
-            os.write(2, b"\x1b[?25h\n")  # the live view hides the cursor
-    stdout.say("osiris: left at once; steps were not waited for")
+        cursor = b"\x1b[?25h\n" if os.isatty(2) else b""  # the live view hides it
+        os.write(2, cursor + b"osiris: left at once; steps were not waited for\n")
     if as_json:
         stdout.write_json(status)
-    stdout.leave(exits.CANCELLED)
+    os._exit(exits.CANCELLED)
 
 
 def _write_status(session_dir: str) -> dict[str, Any] | None:
@@ -119,7 +119,7 @@ def _write_status(session_dir: str) -> dict[str, Any] | None:
     return status
 
 
-def _kill_descendants() -> None:
+def kill_descendants() -> None:
     """Kill everything below this process; twice, for what was born meanwhile."""
     if not sys.platform.startswith("linux"):
         return

@@ -30,8 +30,8 @@ def headline(report: Mapping[str, Any]) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def run_summary(report: Mapping[str, Any], manifest: str) -> str:
-    """What `osiris run` prints at its end."""
+def run_summary(report: Mapping[str, Any], manifest: str, *, optioned: bool = False) -> str:
+    """What `osiris run` prints at its end; `optioned`: options were given that a resumed run needs again."""
     lines = [headline(report), "", *step_lines(report, MAX_STEPS)]
     if report.get("error"):
         lines += ["", *failure_lines(report, MAX_TRACEBACK_LINES)]
@@ -39,9 +39,10 @@ def run_summary(report: Mapping[str, Any], manifest: str) -> str:
     lines += ["", f"session    {report['session_dir']}"]
     if report["status"] != "completed":
         session_dir = shlex.quote(str(report["session_dir"]))
+        again = "  (and the same --param, --env, …)" if optioned else ""
         lines += [
             f"more       osiris runs show {session_dir}",
-            f"go on      osiris run {shlex.quote(manifest)} --resume --session-dir {session_dir}",
+            f"go on      osiris run {shlex.quote(manifest)} --resume --session-dir {session_dir}{again}",
         ]
     return "\n".join(lines)
 

@@ -58,7 +58,7 @@ config:
             RunCancelled, RunTimeout: The step was stopped; no process of it is left.
         """
         ctx.raise_if_cancelled()
-        workspace = Workspace(ctx.work_dir, step_id)
+        workspace = Workspace(ctx)
         workspace.add_files(config.files)
         variables = workspace.add_inputs(inputs, config)
         cwd = workspace.start_dir(config.working_dir)

@@ -33,7 +33,7 @@ LEFTOVER_GRACE_S = 1.0
 LINGER_S = 0.2
 """How long what a finished command left may end by itself: a `tee` that still has to write its last line."""
 
-SAMPLE_S = 0.25
+FIRST_SAMPLE_S, SAMPLE_S = 0.01, 0.25
 """Between two looks at the memory of the running command."""
 
 MAX_DRAIN_READS = 256
@@ -128,15 +128,18 @@ class CommandProcess:
 
     def _pump_until_exit(self) -> None:
         self._poll.register(self._exit_fd, select.POLLIN)
-        sample_at_s = time.monotonic() + SAMPLE_S
+        # Soon at first, because a short command has no other chance to be seen; then ever less often.
+        pause_s = FIRST_SAMPLE_S
+        sample_at_s = time.monotonic() + pause_s
         exited = False
         while not exited:
-            for fd, _ in self._poll.poll(SAMPLE_S * 1000):
+            for fd, _ in self._poll.poll(pause_s * 1000):
                 exited = exited or fd == self._exit_fd
                 self._take(fd)
             if time.monotonic() >= sample_at_s:
                 self._sampled_bytes = max(self._sampled_bytes, peak_rss_bytes(self._pid))
-                sample_at_s = time.monotonic() + SAMPLE_S
+                pause_s = min(pause_s * 1.5, SAMPLE_S)
+                sample_at_s = time.monotonic() + pause_s
         self._poll.unregister(self._exit_fd)
         # From here on the end of this pipe counts too: nobody below us holds it any more.
         self._poll.register(self._alive_fd, select.POLLIN)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from osiris_core.drivers.command_config import CommandConfig
+    from osiris_core.step_context import StepContext
 
 MAX_LISTED = 20
 LOG_NAMES = frozenset({"stdout.log", "stderr.log"})
@@ -26,9 +27,10 @@ _GLOB = re.compile(r"[*?\[]")
 class Workspace:
     """The working directory of one step; every error names the step and the file."""
 
-    def __init__(self, root: Path, step_id: str) -> None:
-        self.root = root
-        self._step_id = step_id
+    def __init__(self, ctx: StepContext) -> None:
+        self.root = ctx.work_dir
+        self._ctx = ctx
+        self._step_id = ctx.step_id
 
     def add_files(self, files: list[str] | dict[str, str]) -> None:
         """Copy the files of the configuration in, with their permissions."""
@@ -56,7 +58,7 @@ class Workspace:
                 if is_table:
                     from osiris_core.drivers.command_tables import write_input
 
-                    write_input(value, path, config.input_format)
+                    write_input(value, path, config.input_format, self._ctx)
                 else:
                     path.write_text(json.dumps(value, ensure_ascii=False), "utf-8")
             except (ValueError, TypeError) as exc:
@@ -98,9 +100,11 @@ class Workspace:
 
             output = config.outputs[name]
             try:
-                read[name] = read_output(path, output.resolved_format)
+                read[name] = read_output(path, output.resolved_format, self._ctx)
             except UnreadableOutput as exc:
                 raise self._error(f"output {name!r} ({output.path}) {exc}") from exc
+            except StepError as exc:
+                raise self._error(f"output {name!r}: {exc}", **exc.details) from exc
         return read
 
     def _has(self, path: Path) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 2 << 20
 MAX_RECORD_BYTES = 64 << 20
+SURE_CUT_TRIES = 64
 
 
 class BrokenRecord(ValueError):
@@ -93,6 +94,9 @@ class BlockCutter:
         self._quote = (dialect.quote or "\0").encode()
         self._comment = dialect.comment.encode() if dialect.comment else None
         self._newline: bytes | None = None
+        self._openers = {dialect.delimiter.encode(), self._quote, b"\r", b"\n"}
+        self._plain = not dialect.comment and dialect.escape in (None, dialect.quote) and len(self._quote) == 1
+        self._plain = self._plain and len(dialect.delimiter.encode()) == 1
 
     def __iter__(self) -> Iterator[bytes]:
         wanted_bytes = self._block_bytes
@@ -108,7 +112,7 @@ class BlockCutter:
                 self._check_closed(data)
             if cut == 0:
                 wanted_bytes = 2 * len(data)
-                if wanted_bytes > 2 * MAX_RECORD_BYTES:
+                if len(data) >= MAX_RECORD_BYTES:
                     raise BrokenRecord(
                         f"a record is longer than {MAX_RECORD_BYTES >> 20} MiB; is a quote left open?", data, 0
                     )
@@ -136,6 +140,8 @@ class BlockCutter:
 
     def _cut(self, data: bytes) -> int:
         """Behind the last line end that is not quoted; 0 if there is none."""
+        if self._quote in data and (end := self._sure_cut(data)):
+            return end
         spans = self._spans(data)
         end = data.rfind(self._newline or b"\n") + 1
         while end and spans:
@@ -147,6 +153,22 @@ class BlockCutter:
             else:
                 end = data.rfind(self._newline or b"\n", 0, start) + 1
         return end
+
+    def _sure_cut(self, data: bytes) -> int:
+        """
+        Behind a line end that ends a record whatever stands before it, found without a scan; 0 if none is near.
+
+        A single quote before a line end closes its field, or belongs to an unquoted one, unless it opens a field.
+        """
+        end = len(data)
+        for _ in range(SURE_CUT_TRIES if self._plain else 0):
+            end = data.rfind(self._newline or b"\n", 0, end)
+            before = end - 1 if data[end - 1 : end] != b"\r" else end - 2
+            if before < 1:
+                return 0
+            if data[before : before + 1] == self._quote and data[before - 1 : before] not in self._openers:
+                return end + 1
+        return 0
 
     def _check_closed(self, data: bytes) -> None:
         spans = self._spans(data)

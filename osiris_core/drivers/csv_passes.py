@@ -27,10 +27,9 @@ from osiris_core.tables import Table, write_ipc
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from osiris_core.drivers.csv_extractor import CsvExtractorConfig
+    from osiris_core.drivers.csv_extractor_config import CsvExtractorConfig
     from osiris_core.step_context import StepContext
 
-HOLD_BYTES = 128 << 20
 SAMPLE_BYTES = 256 << 10
 SHOWN_BAD_LINES = 20
 _WHOLE_BLOCK = (1 << 31) - 1
@@ -100,8 +99,7 @@ class CsvPasses:
                 kinds = widened.kinds
 
     def report(self) -> None:
-        """Tell the metrics of the last pass, the rows skipped, and the dates that are none."""
-        self._ctx.metric("rows_read", self._rows)
+        """Tell the rows that were skipped, and the dates that are none."""
         if self._skipped:
             self._ctx.metric("rows_skipped", self._skipped)
         if self._skipped and self._config.on_bad_lines == "warn":
@@ -175,7 +173,7 @@ class CsvPasses:
         schema = self._schema(kinds)
         held: list[pa.RecordBatch] = []
         size_bytes = 0
-        hold_bytes = min(HOLD_BYTES, self._ctx.memory_budget_bytes // 2)
+        hold_bytes = self._ctx.memory_budget_bytes // 2
         with closing(self._batches(kinds, schema)) as batches:
             for batch in batches:
                 held.append(batch)
@@ -267,7 +265,8 @@ class CsvPasses:
             )
         except pa.ArrowInvalid as exc:
             raise BadBlock(str(exc), number) from exc
-        return self._typed(table, kinds, skipped)
+        # Rows behind the limit must not decide types.
+        return self._typed(table if config.limit is None else table.slice(0, config.limit), kinds, skipped)
 
     def _typed(self, table: pa.Table, kinds: dict[str, Kind], skipped: int) -> _Parsed:
         arrays, found, bad = [], dict(kinds), None

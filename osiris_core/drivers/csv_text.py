@@ -10,6 +10,10 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from osiris_core.arrow_constants import int32_scalar, text_array, text_scalar
+
+PLAIN_SCALE = 6
+"""Up to this scale Arrow writes every decimal without an exponent."""
 Quoting = Literal["minimal", "all", "nonnumeric", "none"]
 
 
@@ -45,15 +49,23 @@ class Format:
             texts = self._field(field.name, column, first_row)
             if batch.num_columns == 1 and self.null_text == "" and self.quoting != "none":
                 # A blank line is no row to most readers.
-                texts = pc.fill_null(texts, self.quote * 2)
+                texts = pc.fill_null(texts, text_scalar(self.quote * 2))
             columns.append(texts)
         last = pc.binary_join_element_wise(
-            columns[-1], self.newline, "", null_handling="replace", null_replacement=self.null_text
+            columns[-1],
+            text_scalar(self.newline),
+            text_scalar(""),
+            null_handling="replace",
+            null_replacement=self.null_text,
         )
         lines: Any = last
         if len(columns) > 1:
             lines = pc.binary_join_element_wise(
-                *columns[:-1], last, self.delimiter, null_handling="replace", null_replacement=self.null_text
+                *columns[:-1],
+                last,
+                text_scalar(self.delimiter),
+                null_handling="replace",
+                null_replacement=self.null_text,
             )
         # The texts of an Arrow array lie one behind the other: its data buffer is the file.
         _, offsets, data = lines.buffers()
@@ -63,7 +75,7 @@ class Format:
 
     def header(self, names: list[str]) -> bytes:
         """The header row."""
-        texts = self._quoted("header", pa.array(names, pa.string()), -1)
+        texts = self._quoted("header", text_array(names), -1)
         return (self.delimiter.join(texts.to_pylist()) + self.newline).encode()
 
     def _field(self, name: str, column: Any, first_row: int) -> Any:
@@ -88,7 +100,7 @@ class Format:
         if self.quoting != "minimal":
             return quoted
         needs = pc.or_(
-            pc.match_substring_regex(texts, self._special), pc.equal(pc.binary_length(texts), pa.scalar(0, pa.int32()))
+            pc.match_substring_regex(texts, self._special), pc.equal(pc.binary_length(texts), int32_scalar(0))
         )
         return self._like_null(pc.if_else(needs, quoted, texts), quoted)
 
@@ -96,11 +108,11 @@ class Format:
         """A text that reads like the null text is quoted, so that the two stay apart."""
         if not self.null_text:
             return texts
-        same = pc.equal(texts, pa.scalar(self.null_text))
+        same = pc.equal(texts, text_scalar(self.null_text))
         return pc.if_else(same, self._wrapped(texts) if quoted is None else quoted, texts)
 
     def _wrapped(self, texts: Any) -> Any:
-        return pc.binary_join_element_wise(self.quote, texts, self.quote, "")
+        return pc.binary_join_element_wise(text_scalar(self.quote), texts, text_scalar(self.quote), text_scalar(""))
 
     def _has_special(self, data: bytes) -> bool:
         return b"\n" in data or b"\r" in data or self.delimiter.encode() in data
@@ -136,6 +148,8 @@ def as_text(column: Any) -> Any:
     if pa.types.is_timestamp(kind):
         return _timestamp_text(column)
     if pa.types.is_decimal(kind):
+        if 0 <= kind.scale <= PLAIN_SCALE:
+            return column.cast(pa.string())
         return pa.array([None if value is None else f"{value:f}" for value in column.to_pylist()], pa.string())
     if pa.types.is_time(kind):
         return pc.replace_substring_regex(column.cast(pa.string()), r"\.0+$", "")
@@ -152,7 +166,7 @@ def _float_text(column: Any) -> Any:
     texts = column.cast(pa.string())
     if pc.any(pc.equal(column, pc.trunc(column))).as_py():
         bare = pc.match_substring_regex(texts, r"^-?[0-9]+$")
-        texts = pc.if_else(bare, pc.binary_join_element_wise(texts, ".0", ""), texts)
+        texts = pc.if_else(bare, pc.binary_join_element_wise(texts, text_scalar(".0"), text_scalar("")), texts)
     return texts
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from osiris_core.arrow_constants import float64_scalar, int32_scalar, null_scalar, text_array
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -17,7 +19,10 @@ NA_TOKENS = (
 )  # fmt: skip
 EXACT_FLOAT = float(1 << 53)
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
-_BOOLS = pa.array([*_TRUE, *_FALSE])
+_BOOLS = text_array([*_TRUE, *_FALSE])
+_TRUE_COUNT = int32_scalar(len(_TRUE))
+_ONE = int32_scalar(1)
+_EXACT_FLOAT = float64_scalar(EXACT_FLOAT)
 
 
 class Kind(StrEnum):
@@ -80,8 +85,8 @@ class ColumnTyper:
 
     def __init__(self, *, numbers: bool, dates: bool, extra_na: Sequence[str] = ()) -> None:
         self._first = (_NUMBERS if numbers else ()) + (_DATES if dates else ())
-        self._tokens = pa.array(sorted({*NA_TOKENS, *extra_na}), pa.string())
-        self._extra = pa.array(list(extra_na), pa.string()) if extra_na else None
+        self._tokens = text_array(sorted({*NA_TOKENS, *extra_na}))
+        self._extra = text_array(extra_na) if extra_na else None
 
     def convert(self, texts: Any, known: Kind) -> tuple[Kind, Any]:
         """The array, and its kind: `known`, or a wider one when a text does not fit it."""
@@ -111,14 +116,14 @@ def _narrowest(texts: Any, candidates: Iterable[Kind]) -> tuple[Kind, Any] | Non
 def nulled(texts: Any, tokens: Any) -> Any:
     """`texts` with every text that is one of `tokens` as null."""
     found = pc.is_in(texts, value_set=tokens)
-    return pc.if_else(found, pa.scalar(None, texts.type), texts) if pc.any(found).as_py() else texts
+    return pc.if_else(found, null_scalar(texts.type), texts) if pc.any(found).as_py() else texts
 
 
 def _exact(texts: Any, kind: Kind) -> Any:
     """`texts` as `kind`, or None when one does not fit or would not keep its value."""
     if kind is Kind.BOOL:
         index = pc.index_in(texts, value_set=_BOOLS)
-        return pc.less(index, pa.scalar(len(_TRUE), pa.int32())) if index.null_count == texts.null_count else None
+        return pc.less(index, _TRUE_COUNT) if index.null_count == texts.null_count else None
     try:
         array = texts.cast(kind.arrow)
     except pa.ArrowInvalid:
@@ -131,10 +136,7 @@ def _exact(texts: Any, kind: Kind) -> Any:
 def _has_zero_prefix(texts: Any) -> bool:
     """`007`, `-0` and `0x1f`: numbers to Arrow, but a code or another notation to whoever wrote them."""
     zero = pc.starts_with(texts, "0")
-    if (
-        pc.any(zero).as_py()
-        and pc.any(pc.and_(zero, pc.greater(pc.binary_length(texts), pa.scalar(1, pa.int32())))).as_py()
-    ):
+    if pc.any(zero).as_py() and pc.any(pc.and_(zero, pc.greater(pc.binary_length(texts), _ONE))).as_py():
         return True
     return bool(pc.any(pc.starts_with(texts, "-0")).as_py())
 
@@ -142,7 +144,7 @@ def _has_zero_prefix(texts: Any) -> bool:
 def _keeps_digits(texts: Any, floats: Any) -> bool:
     if pc.any(pc.match_substring_regex(texts, r"^(?:\+|-?0[0-9])")).as_py() or pc.any(pc.is_nan(floats)).as_py():
         return False
-    large = pc.greater_equal(pc.abs(floats), pa.scalar(EXACT_FLOAT))
+    large = pc.greater_equal(pc.abs(floats), _EXACT_FLOAT)
     if not pc.any(large).as_py():
         return True
     for text in texts.filter(large).to_pylist():
@@ -202,7 +204,7 @@ class FixedTyper:
     def __init__(self, wanted: Any, extra_na: Sequence[str] = ()) -> None:
         self.wanted = wanted
         text = pa.types.is_string(wanted)
-        self._tokens = pa.array(sorted(set(extra_na) if text else {*NA_TOKENS, *extra_na}), pa.string())
+        self._tokens = text_array(sorted(set(extra_na) if text else {*NA_TOKENS, *extra_na}))
 
     def convert(self, texts: Any) -> Any:
         """

@@ -33,20 +33,27 @@ class CsvWriterConfig(BaseModel):
     path: OutputPath = Field(
         min_length=1, description="The file to write; .gz, .bz2, .xz and .zst at its end compress it."
     )
-    mode: Literal["write"] = Field("write", description="Accepted because compiled manifests carry it.")
+    mode: Literal["write"] = Field(default="write", description="Accepted because compiled manifests carry it.")
     connection: dict[str, Any] | None = Field(
-        None, description="A filesystem connection. Accepted only: its base_dir is in `path` before the step runs."
+        default=None,
+        description="A filesystem connection. Accepted only: its base_dir is in `path` before the step runs.",
     )
-    delimiter: str = Field(",", min_length=1, max_length=1, description="The character between fields.")
-    newline: Literal["lf", "crlf"] = Field("lf", description="The end of a row.")
-    quoting: Quoting = Field("minimal", description="Which fields are quoted; none: a text that needs it is an error.")
-    quote: str = Field('"', min_length=1, max_length=1, description="The quote character.")
-    encoding: str = Field("utf-8", description="Any Python codec; a character that it does not have is an error.")
-    header: bool = Field(True, description="Write the column names first.")
-    na_rep: str = Field("", description="What a null is written as.")
-    create_dirs: bool = Field(True, description="Make missing folders; otherwise they are an error.")
+    delimiter: str = Field(default=",", min_length=1, max_length=1, description="The character between fields.")
+    newline: Literal["lf", "crlf"] = Field(default="lf", description="The end of a row.")
+    quoting: Quoting = Field(
+        default="minimal", description="Which fields are quoted; none: a text that needs it is an error."
+    )
+    quote: str = Field(default='"', min_length=1, max_length=1, description="The quote character.")
+    encoding: str = Field(
+        default="utf-8", description="Any Python codec; a character that it does not have is an error."
+    )
+    header: bool = Field(default=True, description="Write the column names first.")
+    na_rep: str = Field(default="", description="What a null is written as.")
+    create_dirs: bool = Field(default=True, description="Make missing folders; otherwise they are an error.")
     chunk_size: int = Field(
-        1000, ge=1, description="Accepted because compiled manifests carry it; rows are written in larger pieces."
+        default=1000,
+        ge=1,
+        description="Accepted because compiled manifests carry it; rows are written in larger pieces.",
     )
 
     @field_validator("encoding", mode="after")
@@ -87,28 +94,36 @@ class CsvWriter:
     def run(
         self, step_id: str, config: CsvWriterConfig, inputs: Mapping[str, Any], ctx: StepContext
     ) -> dict[str, Any] | None:
-        path = Path(config.path)
-        table = _only_table(inputs, step_id)
-        if config.create_dirs:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.parent.is_dir():
-            raise StepError(
-                f"{path.name}: the folder {path.parent.name!r} does not exist; set create_dirs: true", step_id=step_id
-            )
-        try:
-            rows = _write(table, config, path, ctx)
-        except Unquotable as exc:
-            raise StepError(
-                f"{path.name}: {exc}", step_id=step_id, details={"column": exc.column, "row": exc.row + 1}
-            ) from exc
-        except _Unencodable as exc:
-            raise StepError(
-                f"{path.name}: {exc}; choose another `encoding`", step_id=step_id, details=exc.details
-            ) from exc
-        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as exc:
-            raise StepError(f"{path.name}: a column cannot be written as text: {exc}", step_id=step_id) from exc
-        ctx.metric("rows_written", rows)
+        ctx.metric("rows_written", write_csv(step_id, _only_table(inputs, step_id), config, ctx))
         return None
+
+
+def write_csv(step_id: str, table: Table, config: CsvWriterConfig, ctx: StepContext) -> int:
+    """
+    Write a table to `config.path`, batch by batch, and return the number of rows.
+
+    Written beside and moved into place: nothing is left of it when this raises.
+
+    Raises:
+        StepError: A value cannot be written, naming its column and row.
+    """
+    path = Path(config.path)
+    if config.create_dirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.parent.is_dir():
+        raise StepError(
+            f"{path.name}: the folder {path.parent.name!r} does not exist; set create_dirs: true", step_id=step_id
+        )
+    try:
+        return _write(table, config, path, ctx)
+    except Unquotable as exc:
+        raise StepError(
+            f"{path.name}: {exc}", step_id=step_id, details={"column": exc.column, "row": exc.row + 1}
+        ) from exc
+    except _Unencodable as exc:
+        raise StepError(f"{path.name}: {exc}; choose another `encoding`", step_id=step_id, details=exc.details) from exc
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as exc:
+        raise StepError(f"{path.name}: a column cannot be written as text: {exc}", step_id=step_id) from exc
 
 
 class _Unencodable(ValueError):

@@ -58,7 +58,9 @@ def run_driver(
             token=token or CancelToken(),
             artifacts_dir=artifacts_dir,
             work_dir=directory / "work" / "step",
-            environment=environment or {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(directory)},
+            environment=dict(environment)
+            if environment
+            else {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(directory)},
             memory_budget_bytes=memory_budget_bytes,
             threads=threads,
             redactor=redactor,

@@ -1,0 +1,48 @@
+"""The benchmarks run; what they say is nobody's affair here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import ALL
+from benchmarks.adapter_benchmark import EXAMPLE, AdapterBenchmark
+from osiris_core import AdapterFactory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_benchmark_runs_at_small_size(tmp_path: Path, name: str) -> None:
+    """Each benchmark alone prints its table, with `--quick`, and leaves nothing in the repository."""
+    before = {path.name for path in ROOT.iterdir()}
+    environment = {**os.environ, "OSIRIS_BENCHMARK_DATA": str(tmp_path)}
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick"]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    head, *rows = result.stdout.splitlines()
+    assert [cell.strip() for cell in head.split("|")] == ["what", "ours", "yardstick", "ratio", "reach"]
+    assert rows
+    assert {path.name for path in ROOT.iterdir()} - before <= {"__pycache__"}
+
+
+def test_every_benchmark_is_run_by_the_target() -> None:
+    """`make bench` leaves no benchmark out."""
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def measure(" in path.read_text()}
+    assert modules <= set(ALL)
+
+
+def test_an_adapter_is_measured_phase_by_phase(tmp_path: Path) -> None:
+    """The three benchmark methods do the three phases of whatever adapter they are given."""
+    benchmark = AdapterBenchmark(tmp_path)
+    with AdapterFactory.create("local") as adapter:
+        prepare = benchmark.benchmark_prepare(adapter, EXAMPLE)
+        execute = benchmark.benchmark_execute(adapter, prepare.value)
+        collect = benchmark.benchmark_collect(adapter, prepare.value)
+    assert collect.value["status"] == "completed"
+    assert min(phase.wall_ms for phase in (prepare, execute, collect)) > 0
+    assert collect.peak_rss_mib > 0

@@ -1,0 +1,103 @@
+"""Every snippet of the README and of the pages beside it runs, or is a manifest that is valid."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from osiris_core import DriverRegistry, LocalAdapter, load_manifest
+from osiris_core.context import ExecutionContext
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "manifest.md",
+    ROOT / "docs" / "drivers.md",
+    ROOT / "docs" / "architecture.md",
+]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILES = {
+    "orders.csv": "country,amount,ordered_at\nCZ,1.5,2026-03-01\nNA,2.0,2026-04-01\n",
+    "notes.txt": "one\n\ntwo\n",
+}
+
+
+def snippets(language: str) -> list:
+    return [
+        pytest.param(text, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, (found, text) in enumerate(_BLOCK.findall(page.read_text()))
+        if found == language
+    ]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder like a checkout, with the files that the pages speak of."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", snippets("python"))
+def test_python(code, place):
+    """It runs as it stands, in a process of its own."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", snippets("yaml"))
+def test_manifests_and_connections(text, place):
+    """A manifest prepares without a problem; a connections file is read without one."""
+    path = place / "page.yaml"
+    path.write_text(text)
+    if "steps:" in text:
+        LocalAdapter().prepare(load_manifest(path), ExecutionContext(session_dir=str(place / "s")))
+    else:
+        from osiris_core.connections import ConnectionBook
+
+        assert ConnectionBook.find(path, place).names()
+
+
+@pytest.mark.parametrize("text", snippets("bash"))
+def test_commands(text, place):
+    """`osiris` lines run; `make` lines name a target that exists."""
+    makefile = (ROOT / "Makefile").read_text()
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
+        elif words[:1] == ["osiris"]:
+            done = subprocess.run(
+                [sys.executable, "-m", "osiris_core.cli.main", *words[1:]], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+
+
+def test_the_driver_of_the_page(place):
+    """The example driver works in the harness as the page says."""
+    code = next(text for found, text in _BLOCK.findall((ROOT / "docs" / "drivers.md").read_text()) if found == "python")
+    names: dict = {}
+    exec(compile(code, "drivers.md", "exec", dont_inherit=True), names)
+    try:
+        from osiris_core.testing import run_driver
+
+        done = run_driver(names["Lines"], {"path": "notes.txt"}, place)
+        assert done.outputs["df"].column("line").to_pylist() == ["one", "two"]
+    finally:
+        DriverRegistry.unregister("acme.lines")
+
+
+def test_links_lead_somewhere():
+    """Every relative link of a page names a file that exists."""
+    for page in [*PAGES, *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,244 @@
+"""Masking: no form of a secret survives in a text, a structure or a stream, and everything else stays as it was."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from osiris_core.redaction import MASK, Redactor, has_url_password, is_secret_field
+
+SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=6, max_size=40).filter(
+    lambda text: len(set(text)) > 3 and not text.isspace() and "*" not in text
+)
+AROUND = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+def written(secret: str, before: str, after: str) -> dict[str, str]:
+    """The secret as other programs write it, between other text."""
+    raw = secret.encode()
+    whole = f"{before}{secret}{after}"
+    return {
+        "clear": whole,
+        "url": f"{before}{quote(secret, safe='')}{after}",
+        "url, lower": f"{before}{re.sub('%..', lambda hit: hit[0].lower(), quote(secret, safe=''))}{after}",
+        "path": f"{before}{quote(secret)}{after}",
+        "form": f"{before}{quote_plus(secret)}{after}",
+        "json": json.dumps(whole),
+        "json, not ascii": json.dumps(whole, ensure_ascii=False),
+        "json in json": json.dumps(json.dumps(whole)),
+        "repr": repr(whole),
+        "ascii": ascii(whole),
+        "bytes": repr(whole.encode()),
+        "hex": f"{before}{raw.hex()}{after}",
+        "sql": f"{before}{secret.replace(chr(39), chr(39) * 2)}{after}",
+        "html": html.escape(whole),
+        "base64": base64.b64encode(before.encode() + raw + after.encode()).decode(),
+        "base64, url": base64.urlsafe_b64encode(before.encode() + raw + after.encode()).decode(),
+    }
+
+
+@given(SECRETS, AROUND, AROUND)
+def test_no_form_survives(secret: str, before: str, after: str) -> None:
+    """Written in any usual way, at any place of a text, a secret is not in the masked text."""
+    assume(secret not in before + after)
+    redactor = Redactor([secret])
+    assume(redactor.searches)
+    for form, text in written(secret, before, after).items():
+        assert MASK in redactor.text(text), form
+        assert secret not in redactor.text(text), form
+        assert secret.encode() not in redactor.data(text.encode()), form
+        assert MASK in redactor.data(text.encode()).decode(), form
+        masked = redactor.value({"a": [text, {text: (text,)}]})
+        assert secret not in json.dumps(masked, ensure_ascii=False), form
+
+
+@given(st.lists(SECRETS, min_size=1, max_size=4), st.lists(st.integers(0, 60), max_size=12), AROUND)
+def test_a_stream_cut_anywhere_is_masked_as_a_whole(secrets: list[str], cuts: list[int], between: str) -> None:
+    """However bytes arrive in pieces, the joined output is that of masking them at once."""
+    redactor = Redactor(secrets)
+    whole = between.join(["", *secrets, *secrets[::-1], ""]).encode()
+    stream = redactor.stream()
+    found, rest = b"", whole
+    for cut in cuts:
+        found, rest = found + stream.feed(rest[:cut]), rest[cut:]
+    found += stream.feed(rest) + stream.finish()
+    assert found == redactor.data(whole)
+    assert not any(secret.encode() in found for secret in secrets if redactor.text(secret) == MASK)
+
+
+def test_a_stream_byte_by_byte_with_one_secret_a_prefix_of_another() -> None:
+    """The longer secret wins also when its end arrives last."""
+    stream = Redactor(["hunter2", "hunter2-and-more"]).stream()
+    pieces = [stream.feed(bytes([byte])) for byte in b"a hunter2-and-more b hunter2 c"]
+    assert b"".join(pieces) + stream.finish() == b"a *** b *** c"
+
+
+def test_a_stream_holds_back_at_most_one_secret() -> None:
+    """What cannot be the start of a secret any more is handed on at once; without secrets all of it is."""
+    redactor = Redactor(["hunter2-hunter2"])
+    stream = redactor.stream()
+    assert len(stream.feed(b"x" * 10_000)) >= 10_000 - redactor.longest_bytes
+    assert Redactor().stream().feed(b"abc") == b"abc"
+
+
+def test_one_secret_inside_another() -> None:
+    """A secret that is a part of another leaves nothing of the longer one."""
+    redactor = Redactor(["abcdef", "xxabcdefyy", "abcdefzz"])
+    assert redactor.text("xxabcdefyy abcdef abcdefzz") == "*** *** ***"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "test", "", "     ", "------", "localhost", "Password", "00000000"])
+def test_short_and_common_values_change_no_report(value: str) -> None:
+    """A value that stands everywhere is not searched for."""
+    redactor = Redactor([value])
+    report = {"status": "test", "rows": 1, "ok": True, "line": "------ localhost 00000000", "run_id": "1-test"}
+    assert redactor.value(report) == report
+    assert not redactor.searches
+
+
+def test_short_values_are_masked_by_their_field() -> None:
+    """What cannot be searched for is masked where it stands under a secret's name, whatever its type."""
+    value = {"password": "1", "api_key": 7, "nested": {"client_secret": ["x"], "token": {"a": 1}}, "port": 1}
+    masked = {"password": MASK, "api_key": MASK, "nested": {"client_secret": MASK, "token": MASK}, "port": 1}
+    assert Redactor().value(value) == masked
+    assert Redactor().value("1", "password") == MASK
+
+
+def test_a_reference_under_a_secret_field_stays() -> None:
+    """`${NAME}` is no value, None says that there is none, and a flag tells nothing; a default is a value."""
+    value = {"password": "${DB_PASSWORD}", "token": None, "secret": True}
+    assert Redactor().value(value) == value
+    assert Redactor().value({"password": "${A}literal}"}) == {"password": MASK}
+    assert Redactor().value({"password": "${A}${B}"}) == {"password": MASK}
+
+
+SECRET_FIELDS = """password PASSWORD MYSQL_PASSWORD PGPASSWORD db.password userPassword passwd passphrase pwd DB_PASS
+secret client_secret clientSecret SECRET_KEY token access_token accessToken X-Auth-Token api_key apikey apiKey X-Api-Key
+AWS_SECRET_ACCESS_KEY private_key service_role_key anon_key authorization Authorization dsn DATABASE_DSN credentials
+connection_string account_key secrets STRIPE_KEY OPENAI_KEY""".split()  # noqa: SIM905
+PLAIN_FIELDS = """key KEY PRIMARY_KEY keys primary_key foreign_key sort_key cache_key business_key row_key tokens tokens_per_s
+token_count author authority passed bypass compass pass_rate secret_names secretary monkey turnkey dsn_count rows_read
+step_id run_id session_id event status sha256 fingerprint path name value bucket keyboard password_file_count""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("name", SECRET_FIELDS)
+def test_secret_fields(name: str) -> None:
+    """Fields that hold secrets by custom are known, in every usual spelling."""
+    assert is_secret_field(name)
+
+
+@pytest.mark.parametrize("name", PLAIN_FIELDS)
+def test_plain_fields(name: str) -> None:
+    """Names that only look like them are left alone."""
+    assert not is_secret_field(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("mysql://root:hunter2@db:3306/x", "mysql://root:***@db:3306/x"),
+        ("a postgresql+psycopg://u:p%40ss@h/d b", "a postgresql+psycopg://u:***@h/d b"),
+        ("redis://:pw@h", "redis://:***@h"),
+        ("https://host:8080/path?mail=me@example.org", "https://host:8080/path?mail=me@example.org"),
+        ("mysql://u:${PW}@h", "mysql://u:${PW}@h"),
+        ("https://user@host/", "https://user@host/"),
+        ("no url: a@b", "no url: a@b"),
+    ],
+)
+def test_passwords_in_urls_are_masked_unasked(text: str, masked: str) -> None:
+    """The password in a URL is masked though nobody declared it; the rest of the URL stays readable."""
+    assert Redactor().text(text) == masked
+    assert has_url_password(text) == (text != masked)
+
+
+@pytest.mark.parametrize(
+    ("secret", "part"),
+    [
+        ("mysql://root:hunter2%40x@db/x", "hunter2%40x"),
+        ("mysql://root:hunter2%40x@db/x", "hunter2@x"),
+        ("host=db user=me password=hunter2 port=1", "hunter2"),
+        ("Server=x;Pwd='hunter two';", "hunter two"),
+        (json.dumps({"type": "service_account", "private_key": "-----BEGIN\nMIIabcdef\n-----END"}), "MIIabcdef"),
+        ("-----BEGIN KEY-----\r\nMIIabcdef123\r\n-----END KEY-----\r\n", "MIIabcdef123"),
+        ("hunter2-with-newline\n", "hunter2-with-newline"),
+    ],
+)
+def test_what_is_secret_inside_of_a_secret(secret: str, part: str) -> None:
+    """A message shows the password of a DSN or a line of a key: those are masked as well."""
+    assert part not in Redactor([secret]).text(f"Access denied with {part}.")
+
+
+def test_a_project_name_in_a_service_account_is_no_secret() -> None:
+    """Only the secret fields of a JSON secret are searched for one by one."""
+    secret = json.dumps({"project_id": "production-eu", "private_key": "abcdefghijkl"})
+    assert Redactor([secret]).text("production-eu abcdefghijkl") == "production-eu ***"
+
+
+def test_numbers_stay_numbers() -> None:
+    """A secret of digits masks texts, never a number: counts are true and JSON stays JSON."""
+    redactor = Redactor(["123456"])
+    event = {"rows": 123456, "ratio": 123456.5, "text": "pin 123456", "ok": True, "none": None}
+    assert redactor.value(event) == {**event, "text": "pin ***"}
+
+
+def test_bytes_that_are_no_text() -> None:
+    """A secret of bytes that are not UTF-8, as an environment variable may hold it, is masked in every form."""
+    raw = b"p\xff\xfessw\xf6rd!"
+    redactor = Redactor([raw.decode("utf-8", "surrogateescape")])
+    assert redactor.data(b"x" + raw + b"y") == b"x***y"
+    assert raw not in redactor.data(raw * 2)
+    assert redactor.text(raw.decode("utf-8", "surrogateescape")) == MASK
+    assert redactor.text(quote(raw)) == MASK
+    assert MASK in redactor.text(base64.b64encode(b"user:" + raw).decode())
+    assert Redactor(["lone \ud800 surrogate"]).text("a lone \ud800 surrogate") == "a ***"
+    assert Redactor(["hunter2"]).value(bytearray(b"\xff hunter2")) == "\ufffd ***"
+
+
+class Angry:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_objects_become_masked_text() -> None:
+    """An object that is no JSON is written as its text, and that is masked as well; none makes it fail."""
+    redactor = Redactor(["hunter2"])
+    found = redactor.value(
+        {
+            "error": ValueError("bad hunter2"),
+            "path": PurePosixPath("/hunter2"),
+            "number": Decimal("1.50"),
+            "count": np.int64(5),
+            "angry": Angry(),
+            "set": {"hunter2"},
+            (1, "hunter2"): 1,
+        }
+    )
+    assert "hunter2" not in json.dumps(found)
+    assert found["number"] == "1.50"
+    assert found["count"] == 5
+    assert "Angry" in found["angry"]
+
+
+def test_a_structure_that_contains_itself_ends() -> None:
+    """A circular structure comes out finite."""
+    circular: dict[str, Any] = {"a": 1}
+    circular["self"] = [circular]
+    json.dumps(Redactor().value(circular))
+
+
+def test_made_of_nothing_it_changes_nothing() -> None:
+    """Without secrets every text without a URL's password is handed back as it was, and repeats are harmless."""
+    assert Redactor(["", ""]).text("a") == "a"
+    assert Redactor().data(b"a") == b"a"
+    assert Redactor(["hunter2", "hunter2"]).text("hunter2") == MASK
