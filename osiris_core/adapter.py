@@ -138,12 +138,14 @@ class ExecutionAdapter(ABC):
         try:
             with phase_logged("execute", context):
                 self._execute(run, context)
-        except (ExecutionError, KeyboardInterrupt, SystemExit) as exc:
+        except Exception as exc:
+            run.fail(exc)
+            if isinstance(exc, ExecutionError):
+                raise
+            raise _error_of(run.error or {}) from None
+        except BaseException as exc:
             run.fail(exc)
             raise
-        except BaseException as exc:  # noqa: BLE001 - a failed run is an ExecutionError, whatever failed it
-            run.fail(exc)
-            raise _error_of(run.error or {}) from None
         finally:
             total_ms = (monotonic() - started_s) * 1000
             run.spent_ms["steps"] = run.summary.wall_ms if run.summary else 0.0
@@ -160,7 +162,8 @@ class ExecutionAdapter(ABC):
             PhaseError: `execute` was not called for this session.
         """
         self._require(context, Phase.COLLECTED)
-        with phase_logged("collect", context):
+        events_file = SessionLayout(Path(context.session_dir)).events_file
+        with phase_logged("collect", context), follow_verbosely(events_file, context):
             return self._collect(context.session_dir, context.publish_dir)
 
     def run(
@@ -235,15 +238,15 @@ class ExecutionAdapter(ABC):
         run.redactor = Redactor(prepared.secrets[name] for name in prepared.secret_names)
         assert run.session is not None
         run.host = run.session.journal.origin("host", run.redactor)
-        run.host.emit(
-            "run.start",
-            pipeline=prepared.name,
-            adapter=self.name,
-            fingerprint=prepared.fingerprint,
-            steps=len(prepared.manifest["steps"]),
-            secret_names=prepared.secret_names,
-        )
         with follow_verbosely(run.session.journal.path, context):
+            run.host.emit(
+                "run.start",
+                pipeline=prepared.name,
+                adapter=self.name,
+                fingerprint=prepared.fingerprint,
+                steps=len(prepared.manifest["steps"]),
+                secret_names=prepared.secret_names,
+            )
             _check_seal(prepared)
             if self._cancel_reason is not None:
                 raise RunCancelled(f"the run was cancelled: {self._cancel_reason}")

@@ -92,7 +92,7 @@ class StepRunner:
         self._left: dict[str, list[ArtifactRecord]] = {}
 
     def left_artifacts(self, step_id: str) -> list[ArtifactRecord]:
-        """What the last try of a step left that failed."""
+        """What the last try of a step left, for one that fails after all."""
         return self._left.get(step_id, [])
 
     def run(self, step: StepPlan, number: int, inputs: Mapping[str, Any], token: CancelToken) -> AttemptResult:
@@ -111,14 +111,15 @@ class StepRunner:
             config = self.settings(step, driver_class)
             returned = driver_class().run(step_id=step.id, config=config, inputs=inputs, ctx=ctx)
             result.outputs = self._keep(step, returned, ctx)
-            result.artifacts = self._record_artifacts(step.id, token)
+            result.artifacts = self._left[step.id] = self._record_artifacts(step.id, token)
             self._count(result, inputs, ctx)
         except BaseException:
             # What goes wrong here must not hide why the step failed.
             with suppress(Exception):
                 for value in result.outputs.values():
                     self._store.release(value)
-                self._left[step.id] = self._record_artifacts(step.id, token)
+                if step.id not in self._left:
+                    self._left[step.id] = self._record_artifacts(step.id, token)
             raise
         finally:
             token.fence()

@@ -51,7 +51,10 @@ class CancelToken:
             hooks, self._hooks = self._hooks[::-1], []
         # One thread a hook: a query that cannot be interrupted must not keep a process tree alive.
         for hook in hooks:
-            threading.Thread(target=_call, args=(hook,), name="osiris-on-cancel", daemon=True).start()
+            try:
+                threading.Thread(target=_call, args=(hook,), name="osiris-on-cancel", daemon=True).start()
+            except RuntimeError:  # no thread is to be had any more
+                _call(hook)
 
     def fence(self) -> None:
         """From now on nothing of this attempt is published. Waits for a publication under way."""

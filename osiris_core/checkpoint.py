@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.driver import BUILTIN, DriverRegistry, config_model
@@ -87,7 +88,8 @@ class ResumeKeys:
         if files := self._files.get(step.id):
             if not all(file.sha256 for file in files):
                 self._wait_for_digests()
-            parts["files"] = {file.path: file.sha256[:24] for file in files}
+            # A file that changed during the run has no digest, and equals nothing later.
+            parts["files"] = {file.path: file.sha256[:24] or f"changed-{token_hex(8)}" for file in files}
         if step.inputs:
             parts["inputs"] = {name: [self.key(item.from_step), item.key] for name, item in sorted(step.inputs.items())}
         return parts

@@ -158,7 +158,7 @@ def _report(run: Run, adapter: str, published: list[str]) -> dict[str, Any]:
 
 def declared_outputs(prepared: PreparedRun) -> list[tuple[str, str]]:
     """The files that steps say they write, as (step id, path relative to the step's artifacts)."""
-    found = []
+    found: list[tuple[str, str]] = []
     for step in prepared.steps:
         model = config_model(DriverRegistry.get(step.driver))
         for name, role in path_fields(model) if model else ():

@@ -31,6 +31,8 @@ class Driver(Protocol):
     - `version` ("1"): raise it when the same configuration gives another result; part of the resume key.
     - `deterministic` (False): the same inputs give the same bytes.
     - `needs_network` (False): the step reaches outside; adapters that isolate give it a network.
+    - `takes_inputs` ("any"): "none" or "one" when the driver reads no input or just one; prepare then says so.
+    - `output_names(config)`: a class method giving the names of the outputs; without it they are known afterwards.
     - `example` (""): a step in YAML, shown by `osiris drivers show`.
     """
 

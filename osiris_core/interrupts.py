@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+POLL_S = 0.2
+"""How often the waiting thread looks for a Ctrl-C that woke nobody (`_thread.interrupt_main`); a signal wakes it."""
 
 
 class Sheltered(Generic[T]):
@@ -43,7 +45,7 @@ class Sheltered(Generic[T]):
             try:
                 self._start()
                 while not self._is_over:
-                    self._over.acquire(timeout=1.0)
+                    self._over.acquire(timeout=POLL_S)
             except KeyboardInterrupt as exc:
                 self._on_interrupt()
                 interrupt = exc

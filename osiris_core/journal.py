@@ -50,6 +50,7 @@ class Journal:
         self.session_id = session_id
         self.attempt = attempt
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._end = _heal(self._fd)
 
@@ -61,6 +62,8 @@ class Journal:
         """Write one finished line, whole or not at all."""
         if self._fd < 0:
             raise ValueError("the journal is closed")
+        if os.getpid() != self._pid:  # a forked child does not know how far its parent has written meanwhile
+            raise ValueError("the journal belongs to the process that opened it; a forked child cannot write to it")
         written = 0
         try:
             while written < len(line):

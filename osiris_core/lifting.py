@@ -1,15 +1,8 @@
-"""
-Configurations as they may be written down: plain JSON, with no secret value in them.
-
-A literal value in a field that holds a secret goes by a name from here on, as `${@step.config.field}`.
-"""
+"""A literal secret in a configuration goes by a name from here on, as `${@step.config.field}`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from datetime import date, time
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.redaction import has_url_password, is_secret_field
@@ -17,37 +10,6 @@ from osiris_core.secrets import REFERENCE, references, substitute
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
-
-
-def plain(value: Any, report: Callable[[str, str], object], key: str = "config") -> Any:
-    """
-    A copy of a configuration as JSON holds it: dates and paths become text, tuples lists.
-
-    What JSON cannot hold is told to `report` with its key, and left out.
-    """
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            report(key, f"{value} is no number that JSON can hold; write it as text")
-        return value if math.isfinite(value) else None
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, Mapping):
-        found = {}
-        for name, item in value.items():
-            if isinstance(name, (str, int)) and not isinstance(name, bool):
-                found[str(name)] = plain(item, report, f"{key}.{name}")
-            else:
-                report(key, f"{name!r} is no key that JSON can hold; write it as text")
-        return found
-    if isinstance(value, (list, tuple)):
-        return [plain(item, report, f"{key}.{index}") for index, item in enumerate(value)]
-    report(key, f"is a {type(value).__name__}, which JSON cannot hold")
-    return None
 
 
 class SecretLifter:

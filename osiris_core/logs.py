@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -95,15 +95,19 @@ def phase_logged(phase: str, context: ExecutionContext) -> Iterator[None]:
     if not context.verbose:
         yield
         return
-    log = _logger().bind(session_id=context.session_id, phase=phase)
-    log.info("phase.start")
     started_s = monotonic()
+    with suppress(Exception):  # log lines that cannot be written must not disturb the run
+        _logger().info("phase.start", session_id=context.session_id, phase=phase)
     outcome = "failed"
     try:
         yield
         outcome = "completed"
     finally:
-        log.info("phase.end", outcome=outcome, duration_ms=round((monotonic() - started_s) * 1000, 3))
+        duration_ms = round((monotonic() - started_s) * 1000, 3)
+        with suppress(Exception):
+            _logger().info(
+                "phase.end", session_id=context.session_id, phase=phase, outcome=outcome, duration_ms=duration_ms
+            )
 
 
 def event_logger(session_id: str) -> Callable[[dict[str, Any]], None]:

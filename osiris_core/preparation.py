@@ -6,6 +6,7 @@ The same for every adapter: what differs between them is only which policies the
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,7 +19,7 @@ from osiris_core.collection import paths_in
 from osiris_core.connections import ConnectionBook
 from osiris_core.driver import DriverRegistry, config_model
 from osiris_core.errors import ManifestError, PreparationError, Problem, UnknownDriver
-from osiris_core.lifting import SecretLifter, plain
+from osiris_core.lifting import SecretLifter
 from osiris_core.manifest import Manifest, Param
 from osiris_core.parameters import ParameterError, parameter_values, put_in_parameters
 from osiris_core.paths import PathEscapes, path_fields, safe_relative
@@ -86,6 +87,11 @@ class Preparation:
         )
 
     def _parameters(self) -> dict[str, Any]:
+        for name, value in self.context.params.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as exc:
+                self.problems.append(Problem(f"JSON cannot hold its value: {exc}", key=f"params.{name}"))
         try:
             return parameter_values(self.manifest.params, self.context.params)
         except ParameterError as exc:
@@ -104,10 +110,7 @@ class Preparation:
 
     def _step(self, index: int, step: Step, params: Mapping[str, Any]) -> None:
         try:
-            config = plain(
-                put_in_parameters(step.config, params),
-                lambda key, message: self._report(index, step, key, message),
-            )
+            config = put_in_parameters(step.config, params)
         except ParameterError as exc:
             for name, message, hint in exc.found:
                 self._report(index, step, "config", f"{message} (${{params.{name}}})", hint)
@@ -118,6 +121,7 @@ class Preparation:
             self._report(index, step, "driver", str(exc))
             self.configs[step.id] = config
             return
+        self._inputs(index, step, driver)
         config = SecretLifter(step.id, _marked_secret(driver), self.values).lift(config)
         connection = self._connection(index, step, driver, config)
         self._look_up(step.id, [config, connection])
@@ -127,6 +131,22 @@ class Preparation:
         filled = self._validate(index, step, driver, config, connection)
         self.outputs[step.id] = _output_names(driver, filled)
         self._paths(index, step, driver, config, connection)
+
+    def _inputs(self, index: int, step: Step, driver: type[Any]) -> None:
+        """An input that the driver would not look at is a mistake; compiled manifests only say what comes first."""
+        takes = getattr(driver, "takes_inputs", "any")
+        count = len(step.inputs)
+        if (
+            self.manifest.compiled
+            or takes == "any"
+            or (takes == "one" and count == 1)
+            or (takes == "none" and not count)
+        ):
+            return
+        if takes == "none":
+            self._report(index, step, "inputs", f"'{step.driver}' takes no inputs", "to only wait for a step use needs")
+        else:
+            self._report(index, step, "inputs", f"'{step.driver}' takes one input, the step has {count or 'none'}")
 
     def _connection(self, index: int, step: Step, driver: type[Any], config: dict[str, Any]) -> dict[str, Any]:
         """The connection that the step names, or that its driver takes by default; {} for none."""

@@ -116,9 +116,11 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
     Raises:
         PreparationError: Some are nowhere, each by its name.
     """
-    literal = {name: str(substitute(text, {})) for name, text in prepared.environment.items() if not is_own(name, text)}
+    literal = {
+        name: str(substitute(text, {})) for name, text in prepared.environment.items() if not _is_own(name, text)
+    }
     found = {**literal, **prepared.secrets}
-    wanted = {*prepared.secret_names, *(name for name, text in prepared.environment.items() if is_own(name, text))}
+    wanted = {*prepared.secret_names, *(name for name, text in prepared.environment.items() if _is_own(name, text))}
     missing = sorted(wanted - found.keys())
     if missing or literal.keys() - prepared.secrets.keys():
         places = [context.environment, os.environ, _lifted_again(prepared, context, missing)]
@@ -134,7 +136,7 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
         prepared.secrets = SecretValues(found)
 
 
-def is_own(name: str, text: str) -> bool:
+def _is_own(name: str, text: str) -> bool:
     """Whether a declared variable stands for its own, secret value."""
     return text == f"${{{name}}}"
 

@@ -111,8 +111,11 @@ def _forms(value: str) -> set[str]:
         json.dumps(in_json)[1:-1],
         repr(value)[1:-1],
         ascii(value)[1:-1],
+        # Beside both kinds of quotes Python escapes the single ones.
         repr(f"'\"{value}")[4:-1],
+        ascii(f"'\"{value}")[4:-1],
         repr(raw)[2:-1],
+        repr(b"'\"" + raw)[5:-1],
         value.replace("'", "''"),
         value.replace("'", "'\"'\"'"),
         html.escape(value),

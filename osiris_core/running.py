@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +50,7 @@ class RunningStep:
 
     def ask_to_stop(self, reason: FailureClass) -> None:
         """Cancel the try under way; returns without waiting for it."""
-        with suppress(RuntimeError):  # no thread left for a hook: the fence stops what it publishes all the same
-            self.token.cancel(reason)
+        self.token.cancel(reason)
 
     def stopped(self, stop: Stop | None) -> ExecutionError:
         """A step that was asked to stop did not complete, whatever it returned or raised."""

@@ -8,7 +8,7 @@ import os
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 SMALL_BYTES = 1 << 20
@@ -63,11 +63,19 @@ def seal(source: Path, path: str | None = None, *, step_id: str = "", key: str =
         OSError: It is missing, not a regular file (IsADirectoryError for a directory) or unreadable.
     """
     # Not waiting: opening a named pipe would otherwise hang until somebody writes into it.
-    with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        stat = os.fstat(file.fileno())
+    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        stat = os.fstat(fd)
+        if S_ISDIR(stat.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory", str(source))
         if not S_ISREG(stat.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(source))
-        digest = hashlib.sha256(file.read()).hexdigest() if stat.st_size <= SMALL_BYTES else ""
+        digest = ""
+        if stat.st_size <= SMALL_BYTES:
+            with open(fd, "rb", closefd=False) as file:
+                digest = hashlib.sha256(file.read()).hexdigest()
+    finally:
+        os.close(fd)
     return SealedFile(
         path=path if path is not None else str(source),
         source=str(source),
@@ -87,7 +95,11 @@ def sha256_of(path: Path) -> str:
 
 
 class DigestQueue:
-    """Hashes sealed files in one background thread, so that steps need not wait for it."""
+    """
+    Hashes sealed files in one background thread, so that steps need not wait for it.
+
+    A file that is no longer what was sealed gets no digest.
+    """
 
     def __init__(self, files: list[SealedFile]) -> None:
         self._files = [file for file in files if not file.sha256]
@@ -103,9 +115,11 @@ class DigestQueue:
             if self._stopped:
                 return
             try:
-                file.sha256 = known[file.source] = known.get(file.source) or self._hash(Path(file.source))
+                digest = known.get(file.source) or self._hash(Path(file.source))
             except OSError:
                 continue  # whoever reads the file next reports it better
+            if file.changed() is None:
+                file.sha256 = known[file.source] = digest
 
     def _hash(self, path: Path) -> str:
         digest = hashlib.sha256()

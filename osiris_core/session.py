@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +64,9 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Replace a JSON file as a whole: a reader sees the old one or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="replace")
+        # Without indentation json's fast encoder is at work. What is no text in UTF-8 is escaped, as in the journal.
+        text = json.dumps(data, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -150,6 +153,9 @@ class Session:
                 self.journal.close()
                 shutil.rmtree(self.layout.work_dir, ignore_errors=True)
         finally:
+            if self._lock_fd >= 0:
+                with suppress(OSError):  # for all who inherited it; closing would only do for this process
+                    fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             self._let_go()
 
     def _let_go(self) -> None:

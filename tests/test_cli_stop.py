@@ -155,7 +155,6 @@ def test_killed_run_is_interrupted_and_can_be_resumed(tmp_path: Path) -> None:
     assert (json.loads(resumed.stdout)["status"], json.loads(resumed.stdout)["attempt"]) == ("completed", 2)
 
 
-@pytest.mark.xfail(reason="JournalFollower starts behind a torn last line, which is cut off when the journal is opened")
 def test_torn_journal_is_followed_after_a_resume(tmp_path: Path) -> None:
     """What a crash left half-written in the journal disturbs neither the resumed run nor its progress lines."""
     process = start(tmp_path, HEAVY)

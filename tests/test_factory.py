@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from osiris_core import AdapterFactory, ExecutionContext, LocalAdapter, LocalConfig
 from osiris_core.errors import AdapterClash, ConfigError, UnknownAdapter
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Elsewhere(LocalAdapter):
@@ -81,7 +84,7 @@ def install(folder: Path, distribution: str, entry_points: str, module: str = ""
 
 
 def test_plugins_of_others(tmp_path):
-    """A good one works; a broken one, one that takes a reserved name and two that clash hurt nobody and are reported."""
+    """A good one works; a broken one, one with a reserved name and two that clash hurt nobody and are reported."""
     module = """
         from osiris_core.backends import LocalAdapter
         class Good(LocalAdapter):

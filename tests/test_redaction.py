@@ -127,7 +127,8 @@ SECRET_FIELDS = """password PASSWORD MYSQL_PASSWORD PGPASSWORD db.password userP
 secret client_secret clientSecret SECRET_KEY token access_token accessToken X-Auth-Token api_key apikey apiKey X-Api-Key
 AWS_SECRET_ACCESS_KEY private_key service_role_key anon_key authorization Authorization dsn DATABASE_DSN credentials
 connection_string account_key secrets STRIPE_KEY OPENAI_KEY""".split()  # noqa: SIM905
-PLAIN_FIELDS = """key KEY PRIMARY_KEY keys primary_key foreign_key sort_key cache_key business_key row_key tokens tokens_per_s
+PLAIN_FIELDS = """key KEY PRIMARY_KEY keys primary_key foreign_key sort_key cache_key business_key row_key
+tokens tokens_per_s
 token_count author authority passed bypass compass pass_rate secret_names secretary monkey turnkey dsn_count rows_read
 step_id run_id session_id event status sha256 fingerprint path name value bucket keyboard password_file_count""".split()  # noqa: SIM905
 

@@ -46,6 +46,10 @@ config:
   artifacts: ["plots/*.png"]
 """
 
+    @classmethod
+    def output_names(cls, config: Any) -> frozenset[str]:
+        return frozenset(config.outputs)
+
     def run(
         self, step_id: str, config: CommandConfig, inputs: Mapping[str, Any], ctx: StepContext
     ) -> dict[str, Any] | None:

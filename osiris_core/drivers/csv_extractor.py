@@ -32,6 +32,7 @@ class CsvExtractor:
     version = "1"
     deterministic = True
     needs_network = False
+    takes_inputs = "none"
     example = """\
 - id: extract-orders
   driver: filesystem.csv_extractor
@@ -39,6 +40,10 @@ class CsvExtractor:
     path: data/orders.csv
     parse_dates: [ordered_at]
 """
+
+    @classmethod
+    def output_names(cls, config: Any) -> frozenset[str]:  # noqa: ARG003 - the contract's
+        return frozenset({"df"})
 
     def run(
         self,

@@ -83,6 +83,7 @@ class CsvWriter:
     version = "1"
     deterministic = True
     needs_network = False
+    takes_inputs = "one"
     example = """\
 - id: write-orders
   driver: filesystem.csv_writer
@@ -90,6 +91,10 @@ class CsvWriter:
   config:
     path: orders.csv
 """
+
+    @classmethod
+    def output_names(cls, config: Any) -> frozenset[str]:  # noqa: ARG003 - the contract's
+        return frozenset()
 
     def run(
         self, step_id: str, config: CsvWriterConfig, inputs: Mapping[str, Any], ctx: StepContext

@@ -94,6 +94,10 @@ config:
         settings = config if isinstance(config, DuckDBProcessorConfig) else DuckDBProcessorConfig.model_validate(config)
         return settings.threads == 1 and not settings.allow_files
 
+    @classmethod
+    def output_names(cls, config: Any) -> frozenset[str]:  # noqa: ARG003 - the contract's
+        return frozenset({"df"})
+
     def run(
         self, step_id: str, config: DuckDBProcessorConfig, inputs: Mapping[str, Any], ctx: StepContext
     ) -> Mapping[str, Any]:

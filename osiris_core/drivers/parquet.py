@@ -52,6 +52,7 @@ class ParquetExtractor:
     version: ClassVar[str] = "1"
     deterministic: ClassVar[bool] = True
     needs_network: ClassVar[bool] = False
+    takes_inputs: ClassVar[str] = "none"
     example: ClassVar[str] = """\
 id: extract-trips
 driver: filesystem.parquet_extractor
@@ -59,6 +60,10 @@ config:
   path: data/trips.parquet
   columns: [trip_id, zone, fare]
 """
+
+    @classmethod
+    def output_names(cls, config: Any) -> frozenset[str]:  # noqa: ARG003 - the contract's
+        return frozenset({"df"})
 
     def run(
         self,
@@ -153,6 +158,7 @@ class ParquetWriter:
     version: ClassVar[str] = "1"
     deterministic: ClassVar[bool] = True
     needs_network: ClassVar[bool] = False
+    takes_inputs: ClassVar[str] = "one"
     example: ClassVar[str] = """\
 id: write-zones
 driver: filesystem.parquet_writer
@@ -160,6 +166,10 @@ inputs: {df: per-zone}
 config:
   path: zones.parquet
 """
+
+    @classmethod
+    def output_names(cls, config: Any) -> frozenset[str]:  # noqa: ARG003 - the contract's
+        return frozenset()
 
     def run(
         self, step_id: str, config: ParquetWriterConfig, inputs: Mapping[str, Any], ctx: StepContext
