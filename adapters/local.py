@@ -43,6 +43,7 @@ class LocalAdapter(ExecutionAdapter):
         try:
             return self._engine_run.run()
         finally:
+            run.summary = self._engine_run.summary
             self._engine_run = None
 
     def stop(self, reason: str) -> None:

@@ -73,6 +73,7 @@ class Engine:
         resume: ResumePlan | None = None,
         keys: ResumeKeys | None = None,
     ) -> None:
+        self.summary: RunSummary | None = None
         self._steps = prepared.steps
         self._limits = limits
         self._reused = resume.reused if resume is not None else {}
@@ -107,9 +108,9 @@ class Engine:
         """
         Run to the end and return what happened; never raises for a step's failure.
 
-        A KeyboardInterrupt in the calling thread stops the steps first and is raised again then.
+        A KeyboardInterrupt in the calling thread stops the steps first and is raised again then; `summary` has
+        what happened all the same.
         """
-
         return Sheltered(self._govern, on_interrupt=lambda: self.cancel("interrupted")).run()
 
     def _govern(self) -> RunSummary:
@@ -126,7 +127,8 @@ class Engine:
                 running.settled = True
                 running.token.fence()
         wall_ms = round((monotonic() - started_s) * 1000, 3)
-        return self._records.summarise(self._schedule, wall_ms, self._stop)
+        self.summary = self._records.summarise(self._schedule, wall_ms, self._stop)
+        return self.summary
 
     # What may start. Everything below runs with the lock held unless it says otherwise.
 

@@ -81,6 +81,11 @@ class EngineRun:
         finally:
             self._digests.stop()
 
+    @property
+    def summary(self) -> RunSummary | None:
+        """What happened, once the run is over; also after a KeyboardInterrupt came out of `run`."""
+        return self._engine.summary
+
     def cancel(self, reason: str) -> None:
         self._engine.cancel(reason)
 

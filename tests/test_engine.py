@@ -339,6 +339,7 @@ def test_ctrl_c_in_the_caller_stops_the_steps_and_is_raised_again(tmp_path):
         AdapterFactory.create("local").run({"steps": [{"id": "a", "driver": "t.waits"}]}, session)
     status = json.loads((tmp_path / "session" / "status.json").read_text())
     assert status["status"] == "cancelled"
+    assert [step["status"] for step in status["steps"]] == ["cancelled"]
     assert list(read_events(tmp_path / "session" / "events.jsonl"))[-1]["event"] == "run.error"
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from osiris_core.drivers.csv_sink import TextSink
 from osiris_core.drivers.csv_text import Format, Quoting, Unquotable, as_text
+from osiris_core.drivers.writing import make_folder_of, only_table
 from osiris_core.errors import StepError
 from osiris_core.paths import OutputPath  # noqa: TC001 - pydantic needs it at run time
 from osiris_core.tables import SpilledTable, Table
@@ -99,7 +100,7 @@ class CsvWriter:
     def run(
         self, step_id: str, config: CsvWriterConfig, inputs: Mapping[str, Any], ctx: StepContext
     ) -> dict[str, Any] | None:
-        ctx.metric("rows_written", write_csv(step_id, _only_table(inputs, step_id), config, ctx))
+        ctx.metric("rows_written", write_csv(step_id, only_table(inputs, step_id), config, ctx))
         return None
 
 
@@ -113,12 +114,7 @@ def write_csv(step_id: str, table: Table, config: CsvWriterConfig, ctx: StepCont
         StepError: A value cannot be written, naming its column and row.
     """
     path = Path(config.path)
-    if config.create_dirs:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    elif not path.parent.is_dir():
-        raise StepError(
-            f"{path.name}: the folder {path.parent.name!r} does not exist; set create_dirs: true", step_id=step_id
-        )
+    make_folder_of(path, step_id, create_dirs=config.create_dirs)
     try:
         return _write(table, config, path, ctx)
     except Unquotable as exc:
@@ -135,16 +131,6 @@ class _Unencodable(ValueError):
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.details = details
-
-
-def _only_table(inputs: Mapping[str, Any], step_id: str) -> Table:
-    tables = {name: value for name, value in inputs.items() if isinstance(value, Table)}
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    if tables:
-        raise StepError(f"writes one table, the step has {len(tables)}: {', '.join(sorted(tables))}", step_id=step_id)
-    named = f"; its inputs are: {', '.join(sorted(inputs))}" if inputs else "; name one under `inputs`"
-    raise StepError(f"needs one input table and has none{named}", step_id=step_id)
 
 
 def _write(table: Table, config: CsvWriterConfig, path: Path, ctx: StepContext) -> int:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from osiris_core.drivers.writing import make_folder_of, only_table
 from osiris_core.errors import FailureClass, StepError
 from osiris_core.paths import InputPath, OutputPath  # noqa: TC001 - pydantic resolves the fields' types
 from osiris_core.suggestion import did_you_mean
@@ -175,12 +176,9 @@ config:
         self, step_id: str, config: ParquetWriterConfig, inputs: Mapping[str, Any], ctx: StepContext
     ) -> Mapping[str, Any] | None:
         """Write the file, replacing one of that name. Nothing is left of it when the step fails."""
-        table = _only_table(step_id, inputs)
+        table = only_table(inputs, step_id)
         target = Path(config.path)
-        if config.create_dirs:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        elif not target.parent.is_dir():
-            _fail(step_id, f"the folder of {target} does not exist; make it or set create_dirs: true", "create_dirs")
+        make_folder_of(target, step_id, create_dirs=config.create_dirs)
         temporary = target.with_name(f".{uuid4().hex}.tmp")
         try:
             with _explained(step_id, str(target)):
@@ -227,15 +225,6 @@ def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, size_rows: int
                 held, held_rows = [], 0
     if held:
         yield pa.Table.from_batches(held, schema)
-
-
-def _only_table(step_id: str, inputs: Mapping[str, Any]) -> pa.Table | SpilledTable:
-    tables = {name: value for name, value in inputs.items() if isinstance(value, (pa.Table, SpilledTable))}
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    if not tables:
-        _fail(step_id, "filesystem.parquet_writer needs one input that is a table; it got none", "inputs")
-    return _fail(step_id, f"filesystem.parquet_writer needs one table, it got {', '.join(sorted(tables))}", "inputs")
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
