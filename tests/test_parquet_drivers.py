@@ -249,7 +249,7 @@ def test_create_dirs_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inputs", [{}, {"n": 5}, {"one": TABLE, "two": TABLE}])
 def test_exactly_one_table(tmp_path: Path, inputs: dict[str, Any]) -> None:
     """No table or several are refused before anything is written."""
-    with pytest.raises(StepError, match="needs one input table|writes one table"):
+    with pytest.raises(StepError, match=r"needs one input table|writes one table"):
         run_driver(ParquetWriter, {"path": "out.parquet"}, tmp_path, inputs)
     assert not list((tmp_path / "artifacts").rglob("*.parquet"))
 
