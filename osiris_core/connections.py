@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTIONS_NAME = "osiris_connections.yaml"
-FAMILIES_WITHOUT_CONNECTION = frozenset({"duckdb", "filesystem"})
 
 
 class ConnectionBook:
