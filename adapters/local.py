@@ -33,20 +33,22 @@ class LocalAdapter(ExecutionAdapter):
     name = "local"
     Config: ClassVar[type[AdapterConfig]] = LocalConfig
 
-    _engine_run: EngineRun | None = None
+    def __init__(self, config: AdapterConfig | None = None) -> None:
+        super().__init__(config)
+        self._engine_runs: set[EngineRun] = set()
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         assert run.session is not None
-        self._engine_run = EngineRun(run.prepared, run.session, run.redactor, resume=context.resume)
-        if self._cancel_reason is not None:
-            self._engine_run.cancel(self._cancel_reason)
+        engine_run = EngineRun(run.prepared, run.session, run.redactor, resume=context.resume)
+        self._engine_runs.add(engine_run)
         try:
-            return self._engine_run.run()
+            if run.cancel_reason is not None:
+                engine_run.cancel(run.cancel_reason)
+            return engine_run.run()
         finally:
-            run.summary = self._engine_run.summary
-            self._engine_run = None
+            run.summary = engine_run.summary
+            self._engine_runs.discard(engine_run)
 
     def stop(self, reason: str) -> None:
-        engine_run = self._engine_run  # once: the run may end meanwhile
-        if engine_run is not None:
+        for engine_run in self._engine_runs.copy():
             engine_run.cancel(reason)

@@ -10,7 +10,7 @@ Importing this package configures nothing and loads nothing that is not used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from osiris_core.adapter import ExecutionAdapter
@@ -93,7 +93,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"osiris_core.{_PLACES[name]}"), name)
+if not TYPE_CHECKING:  # a type checker sees the names above, and no others
+
+    def __getattr__(name):
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"osiris_core.{_PLACES[name]}"), name)

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 from osiris_core.collection import Run, collect_run
+from osiris_core.config import AdapterConfig
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import (
     ExecutionError,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from osiris_core.config import AdapterConfig
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
     from osiris_core.report import RunReport
@@ -62,20 +62,22 @@ class ExecutionAdapter(ABC):
     """
     Runs manifests in one kind of place.
 
-    The phases may be called one by one, or all by `run`. One adapter may run any number of manifests, one
-    after another, each in its own session directory. `close` may be called twice; so may leaving a `with` block.
+    The phases may be called one by one, or all by `run`. One adapter may run any number of manifests, one after
+    another or side by side, each in its own session directory. `close` may be called twice; so may leaving a
+    `with` block.
 
     A subclass implements `start` and `stop`, and may extend `check`.
     """
 
     name: ClassVar[str] = ""
-    Config: ClassVar[type[AdapterConfig]]
+    Config: ClassVar[type[AdapterConfig]] = AdapterConfig
 
     def __init__(self, config: AdapterConfig | None = None) -> None:
+        if config is not None and not isinstance(config, self.Config):
+            raise TypeError(f"{type(self).__name__} takes a {self.Config.__name__}, got {type(config).__name__}")
         self.config = config if config is not None else self.Config()
         self._runs: dict[str, Run] = {}
         self._phases: dict[str, Phase] = {}
-        self._cancel_reason: str | None = None
 
     def prepare(self, manifest: str | Path | Mapping[str, object] | Manifest, context: ExecutionContext) -> PreparedRun:
         """
@@ -88,7 +90,6 @@ class ExecutionAdapter(ABC):
         """
         started_s = monotonic()
         self._require(context, Phase.PREPARED)
-        self._cancel_reason = None
         with phase_logged("prepare", context):
             loaded = load_manifest(manifest, base_dir=context.base_dir)
             prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
@@ -193,9 +194,16 @@ class ExecutionAdapter(ABC):
         return self.collect(prepared, context)
 
     def cancel(self, reason: str = "") -> None:
-        """Ask the run under way to stop, and return at once. Safe from a signal handler; repeatable."""
-        self._cancel_reason = self._cancel_reason or reason or "cancel was called"
-        self.stop(self._cancel_reason)
+        """
+        Ask every run that was prepared and is not over to stop, and return at once.
+
+        Safe from a signal handler and from any thread; repeatable, the first reason counts. A run that is
+        prepared later is not concerned.
+        """
+        reason = reason or "cancel was called"
+        for run in list(self._runs.values()):
+            run.cancel_reason = run.cancel_reason or reason
+        self.stop(reason)
 
     def close(self) -> None:
         """Collect what was executed and not collected, and let go of everything. May be called twice."""
@@ -224,7 +232,7 @@ class ExecutionAdapter(ABC):
 
     @abstractmethod
     def stop(self, reason: str) -> None:
-        """Ask the run under way to stop. Returns at once; no run under way is no error."""
+        """Ask the runs under way to stop. Returns at once; no run under way is no error."""
 
     # What is the same for all.
 
@@ -248,8 +256,8 @@ class ExecutionAdapter(ABC):
                 secret_names=prepared.secret_names,
             )
             _check_seal(prepared)
-            if self._cancel_reason is not None:
-                raise RunCancelled(f"the run was cancelled: {self._cancel_reason}")
+            if run.cancel_reason is not None:
+                raise RunCancelled(f"the run was cancelled: {run.cancel_reason}")
             run.summary = self.start(run, context)
         if run.summary.status != "completed":
             run.error = run.summary.error
@@ -259,7 +267,6 @@ class ExecutionAdapter(ABC):
         run = self._runs[session_dir]
         if run.report is None:
             self._phases[session_dir] = Phase.COLLECTED
-            self._cancel_reason = None
             collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
         assert run.report is not None
         return run.report

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from osiris_core.errors import CollectError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
 MAX_UNPACKED_BYTES = 64 << 30
@@ -27,9 +28,9 @@ _EXTENDED = {
 }
 
 
-def pack(folder: Path, archive: Path) -> None:
+def pack(folder: Path, archive: Path, names: Iterable[str] | None = None) -> None:
     """
-    Write every file below `folder` into `archive`, sorted, without owners and times.
+    Write every file below `folder`, or only the named ones, into `archive`: sorted, without owners and times.
 
     Written beside and moved into place; nothing is left when it fails. Links are packed as links, hard links as
     files of their own, other special files are left out.
@@ -41,7 +42,7 @@ def pack(folder: Path, archive: Path) -> None:
             gzip.GzipFile("", "wb", 1, raw, mtime=0) as zipped,
             tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for path in sorted(folder.rglob("*")):
+            for path in sorted(folder.rglob("*") if names is None else (folder / name for name in names)):
                 if path in (archive, beside):
                     continue
                 if path.is_symlink() or path.is_file() or path.is_dir():

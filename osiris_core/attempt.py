@@ -79,7 +79,12 @@ class StepRunner:
         values: SecretValues,
         connections: Mapping[str, Mapping[str, Any]],
         redactor: Redactor,
+        find_driver: Callable[[str], type[Any]] = DriverRegistry.get,
+        *,
+        keep_work_dirs: bool = False,
     ) -> None:
+        self._keep_work_dirs = keep_work_dirs
+        self._find_driver = find_driver
         self._place = place
         self._artifacts_dir = str(place.artifacts_dir)
         self._work_dir = str(place.work_dir)
@@ -107,7 +112,7 @@ class StepRunner:
         ctx = self._context(step, number, token)
         result = AttemptResult()
         try:
-            driver_class = DriverRegistry.get(step.driver)
+            driver_class = self._find_driver(step.driver)
             config = self.settings(step, driver_class)
             returned = driver_class().run(step_id=step.id, config=config, inputs=inputs, ctx=ctx)
             result.outputs = self._keep(step, returned, ctx)
@@ -123,7 +128,8 @@ class StepRunner:
             raise
         finally:
             token.fence()
-            ctx.remove_work_dir()
+            if not self._keep_work_dirs:
+                ctx.remove_work_dir()
         result.took_s = monotonic() - started_s
         return result
 
@@ -166,6 +172,8 @@ class StepRunner:
                 value = map_paths(step.config.get(name), lambda path: self._place.locate(step.id, path))
             else:
                 folder = self._place.artifacts_dir / step.id
+                if config.get(name):
+                    folder.mkdir(parents=True, exist_ok=True)
                 value = map_paths(config.get(name), partial(_placed, folder))
             if value is not None:
                 config[name] = value

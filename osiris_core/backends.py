@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-_PLACES = {"LocalAdapter": "adapters.local", "LocalConfig": "adapters.local"}
+if TYPE_CHECKING:
+    from adapters.local import LocalAdapter, LocalConfig
+else:
+    _PLACES = {"LocalAdapter": "adapters.local", "LocalConfig": "adapters.local"}
 
-__all__ = ["LocalAdapter", "LocalConfig"]  # noqa: F822 - given by __getattr__
+    def __getattr__(name):
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from osiris_core.rooms import load
+
+        return getattr(load(_PLACES[name]), name)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from osiris_core.rooms import load
-
-    return getattr(load(_PLACES[name]), name)
+__all__ = ["LocalAdapter", "LocalConfig"]

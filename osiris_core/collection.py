@@ -43,6 +43,7 @@ class Run:
     report: RunReport | None = None
     spent_ms: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    cancel_reason: str | None = None
 
     def fail(self, error: BaseException) -> None:
         """The run did not complete, because of this; what was said first stays."""
@@ -88,7 +89,8 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
                 if publish_dir is not None and run.error is None:
                     published = _publish(run, Path(publish_dir))
                 if compress and session.layout.artifacts_dir.is_dir():
-                    pack(session.layout.artifacts_dir, session.layout.root / "artifacts.tar.gz")
+                    names = [record.path for record in artifacts]
+                    pack(session.layout.artifacts_dir, session.layout.root / "artifacts.tar.gz", names)
             except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the report is to be written in any case
                 run.fail(exc)
                 interrupt = exc if isinstance(exc, KeyboardInterrupt) else None

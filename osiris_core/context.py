@@ -59,10 +59,14 @@ class ExecutionContext:
             raise ValueError(f"a session id is a plain name, got {self.session_id!r}")
         self.session_id = self.session_id or (Path(self.session_dir).name if self.session_dir else new_session_id())
         self.session_dir = str(Path(self.session_dir or Path(".osiris") / "sessions" / self.session_id).resolve())
+        if self.timeout is not None and not isinstance(self.timeout, (int, float)):
+            raise TypeError(f"timeout is a number of seconds, got {self.timeout!r}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise ValueError(f"timeout must be a positive number of seconds, got {self.timeout}")
         for name in ("max_parallel_steps", "memory_budget_bytes"):
             value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise TypeError(f"{name} is a whole number, got {value!r}")
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         for name, known in (("on_failure", ("stop", "continue")), ("checkpoint", ("auto", "always", "never"))):
@@ -71,3 +75,5 @@ class ExecutionContext:
         for name, value in self.environment.items():
             if not isinstance(value, str):  # not shown: it may be a secret
                 raise TypeError(f"environment[{name!r}] must be text, got {type(value).__name__}")
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"environment[{name!r}]: a name has no '=', and neither it nor its value a NUL")

@@ -64,6 +64,9 @@ class PreparationError(OsirisError):
         self.problems = list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type[PreparationError], tuple[list[Problem]]]:
+        return type(self), (self.problems,)
+
 
 class ManifestError(PreparationError):
     """A manifest, configuration or connection file that cannot be read as one."""
@@ -92,7 +95,8 @@ class ExecutionError(OsirisError):
         self.step_id = step_id
         self.details = details or {}
         if failure_class is not None:
-            self.failure_class = failure_class
+            known = str(failure_class) in FailureClass._value2member_map_
+            self.failure_class = FailureClass(failure_class) if known else FailureClass.USER_ERROR
 
 
 class StepError(ExecutionError):
@@ -149,6 +153,7 @@ class UnknownDriver(OsirisError):
     """No driver of that name is registered."""
 
 
+_LOST = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 _DENIED = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EROFS}
 
 
@@ -157,13 +162,13 @@ def classify(error: BaseException) -> FailureClass:
     The failure class of any exception that came out of a step.
 
     Our own errors know theirs; of the others only what the evidence carries is claimed: memory, a denied
-    resource, a broken connection. The rest is the user's.
+    resource, a connection that broke or did not answer. The rest is the user's.
     """
     if isinstance(error, OsirisError):
         return error.failure_class
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
         return FailureClass.OUT_OF_MEMORY
-    if isinstance(error, ConnectionError):
+    if isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in _LOST):
         return FailureClass.INFRA_LOST
     if isinstance(error, OSError) and error.errno in _DENIED:
         return FailureClass.RESOURCE_DENIED

@@ -33,9 +33,7 @@ class AdapterFactory:
             TypeError: It is not a class with `prepare`, `execute` and `collect`.
             AdapterClash: The name is built in, or taken by another class.
         """
-        if not isinstance(adapter, type) or not all(
-            callable(getattr(adapter, phase, None)) for phase in ("prepare", "execute", "collect")
-        ):
+        if not _is_adapter(adapter):
             raise TypeError(f"an adapter is a class with prepare, execute and collect, got {adapter!r}")
         with cls._lock:
             if name in BUILTIN:
@@ -92,6 +90,8 @@ class AdapterFactory:
         if found is None:
             hint = did_you_mean(name, cls.available()) or f"known: {', '.join(cls.available())}"
             raise UnknownAdapter(f"no adapter {name!r}; {hint}")
+        if not _is_adapter(found):
+            raise UnknownAdapter(f"adapter {name!r}: {found!r} is not a class with prepare, execute and collect")
         return found
 
     @classmethod
@@ -110,6 +110,11 @@ class AdapterFactory:
     def problems(cls) -> list[str]:
         """What is wrong with installed plugins, in words: broken ones, clashes, reserved names. Loads each plugin."""
         return cls._plugins.problems()
+
+
+def _is_adapter(found: object) -> bool:
+    phases = ("prepare", "execute", "collect")
+    return isinstance(found, type) and all(callable(getattr(found, phase, None)) for phase in phases)
 
 
 def _load_builtin(name: str) -> type[Any]:

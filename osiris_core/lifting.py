@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from osiris_core.redaction import has_url_password, is_secret_field
 from osiris_core.secrets import REFERENCE, references, substitute
 
 if TYPE_CHECKING:
     import re
+
+    from pydantic import BaseModel
 
 
 class SecretLifter:
@@ -58,3 +62,12 @@ class SecretLifter:
             name += "'"
         self._values[name] = value
         return f"${{{name}}}"
+
+
+def marked_secret_fields(model: type[BaseModel]) -> set[str]:
+    """The fields that a configuration model marks as secret, with `SecretStr`."""
+    return {name for name, info in model.model_fields.items() if _is_secret_type(info.annotation)}
+
+
+def _is_secret_type(annotation: Any) -> bool:
+    return annotation is SecretStr or any(map(_is_secret_type, getattr(annotation, "__args__", ())))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydantic import BaseModel
 
@@ -65,6 +65,39 @@ def path_fields(model: type[BaseModel]) -> Iterator[tuple[str, PathRole]]:
         role = role or _role_within(field.annotation)
         if role is not None:
             yield name, role
+
+
+def with_path_defaults(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the defaults of path fields that it leaves out: those are paths like any other."""
+    filled = dict(config)
+    for name, _ in path_fields(model):
+        if name not in filled:
+            default = model.model_fields[name].get_default(call_default_factory=True, validated_data=filled)
+            if isinstance(default, (str, list, dict)) and default:
+                filled[name] = default
+    return filled
+
+
+def hidden_path_fields(model: type[BaseModel]) -> list[str]:
+    """Path fields that nobody would find: under an alias, or inside a nested model."""
+    found = [
+        f"{name} (it has an alias)"
+        for name, _ in path_fields(model)
+        if model.model_fields[name].validation_alias or model.model_fields[name].alias
+    ]
+    for name, field in model.model_fields.items():
+        nested = [
+            kind for kind in _types_within(field.annotation) if hasattr(kind, "model_fields") and kind is not model
+        ]
+        found.extend(f"{name}.{inner}" for kind in nested for inner, _ in path_fields(kind))
+    return found
+
+
+def _types_within(annotation: Any) -> Iterator[type[Any]]:
+    if isinstance(annotation, type):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _types_within(argument)
 
 
 def _role_within(annotation: Any) -> PathRole | None:

@@ -52,7 +52,7 @@ class PluginGroup:
             raise PluginError(f"the {self._what} name {name!r} is claimed by {claimed}", clash=True)
         try:
             return points[0].load()
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # a module may also leave
             raise PluginError(f"{self._what} {name!r} of {_origin(points[0])} cannot be loaded: {exc!r}") from exc
 
     def origin(self, name: str) -> str:

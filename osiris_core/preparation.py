@@ -13,16 +13,16 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from osiris_core.collection import paths_in
 from osiris_core.connections import ConnectionBook
 from osiris_core.driver import DriverRegistry, config_model
 from osiris_core.errors import ManifestError, PreparationError, Problem, UnknownDriver
-from osiris_core.lifting import SecretLifter
+from osiris_core.lifting import SecretLifter, marked_secret_fields
 from osiris_core.manifest import Manifest, Param
 from osiris_core.parameters import ParameterError, parameter_values, put_in_parameters
-from osiris_core.paths import PathEscapes, path_fields, safe_relative
+from osiris_core.paths import PathEscapes, hidden_path_fields, path_fields, safe_relative, with_path_defaults
 from osiris_core.plan import plan_steps
 from osiris_core.prepared import PreparedRun
 from osiris_core.redaction import Redactor
@@ -122,7 +122,13 @@ class Preparation:
             self.configs[step.id] = config
             return
         self._inputs(index, step, driver)
-        config = SecretLifter(step.id, _marked_secret(driver), self.values).lift(config)
+        model = config_model(driver)
+        if model is not None:
+            if hidden := hidden_path_fields(model):
+                message = f"its configuration has path fields where they are not found: {', '.join(hidden)}"
+                self._report(index, step, "driver", message)
+            config = with_path_defaults(model, config)
+        config = SecretLifter(step.id, marked_secret_fields(model) if model else set(), self.values).lift(config)
         connection = self._connection(index, step, driver, config)
         self._look_up(step.id, [config, connection])
         if self.manifest.compiled and self.allow_sql_files and "allow_files" in _field_names(driver):
@@ -277,16 +283,6 @@ def prepare_run(manifest: Manifest, context: ExecutionContext, *, allow_sql_file
 def _field_names(driver: type[Any]) -> set[str]:
     model = config_model(driver)
     return set(model.model_fields) if model else set()
-
-
-def _marked_secret(driver: type[Any]) -> set[str]:
-    """The fields that a driver's model marks as secret."""
-    model = config_model(driver)
-    return {name for name, info in model.model_fields.items() if _is_secret_type(info.annotation)} if model else set()
-
-
-def _is_secret_type(annotation: Any) -> bool:
-    return annotation is SecretStr or any(map(_is_secret_type, getattr(annotation, "__args__", ())))
 
 
 def _output_names(driver: type[Any], filled: Any) -> frozenset[str] | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STANDARD_METRICS = frozenset({"rows_read", "rows_written", "execution_time_ms", "memory_usage_mb"})
 PROGRESS_INTERVAL_S = 1.0
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class StepContext:
@@ -108,8 +109,8 @@ class StepContext:
                 raise TypeError(f"metric {name!r} must be a number, got {type(value).__name__}")
             value = int(value) if isinstance(value, numbers.Integral) else float(value)  # numpy's
         if name in STANDARD_METRICS:
-            if not math.isfinite(value):
-                raise ValueError(f"metric {name!r} must be finite, got {value}")
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"metric {name!r} must be finite and not negative, got {value}")
             self._token.publish(lambda: self.standard_metrics.__setitem__(name, value))
         elif isinstance(tags.get("tags"), dict) and len(tags) == 1:
             self._emit("metric", name=name, value=value, tags=tags["tags"])
@@ -126,6 +127,9 @@ class StepContext:
 
     def log(self, message: object, /, level: str = "info", **data: Any) -> None:
         """Record a line for people: a `log` event. `level` is debug, info, warning or error."""
+        level = level.lower()
+        if level not in LOG_LEVELS:
+            raise ValueError(f"a level is one of {', '.join(LOG_LEVELS)}, got {level!r}")
         if data:
             self._emit("log", level=level, message=str(message), data=data)
         else:

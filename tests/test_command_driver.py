@@ -95,7 +95,7 @@ def test_only_the_declared_environment_travels(tmp_path: Path, monkeypatch: pyte
     run(tmp_path, argv=["env"], env={"DECLARED": "x", "N": 3})
     seen = dict(line.split("=", 1) for line in output_of(tmp_path).decode().splitlines())
     assert seen.pop("OSIRIS_STEP_TOKEN")
-    work = tmp_path / "work" / "step"
+    work = tmp_path / "work" / "step.1"
     assert seen == {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(tmp_path),
@@ -124,7 +124,7 @@ def test_working_dir_is_where_it_starts(tmp_path: Path) -> None:
     (tmp_path / "tool.sh").write_text("#!/bin/sh\necho $PWD; pwd\n")
     (tmp_path / "tool.sh").chmod(0o755)
     run(tmp_path, argv=["./tool.sh"], files={"sub/tool.sh": "tool.sh"}, working_dir="sub")
-    assert output_of(tmp_path).decode().splitlines() == [str(tmp_path / "work" / "step" / "sub")] * 2
+    assert output_of(tmp_path).decode().splitlines() == [str(tmp_path / "work" / "step.1" / "sub")] * 2
 
 
 def test_files_are_copies(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_secret_split_over_writes_is_in_no_file(tmp_path: Path) -> None:
     """A secret printed in two pieces is masked in files, events, message and details."""
     secret = "s3cr3t-hunter2-value"
     config = {
-        "shell": 'for s in 1 2; do printf "pass=${A}"; sleep 0.1; printf "${B}\\n"; done; echo "bad $A$B" >&2; exit 1',
+        "shell": 'for s in 1 2; do printf "pass=$A"; sleep 0.1; printf "$B\\n"; done; echo "bad $A$B" >&2; exit 1',
         "env": {"A": secret[:9], "B": secret[9:]},
     }
     with pytest.raises(StepError) as caught:
@@ -575,7 +575,7 @@ def test_stopping_ends_the_whole_tree(tmp_path: Path, reason: FailureClass, erro
     stopped_at: list[float] = []
 
     def stop() -> None:
-        pids.extend(wait_for_pids(tmp_path / "work" / "step", 3))
+        pids.extend(wait_for_pids(tmp_path / "work" / "step.1", 3))
         stopped_at.append(time.monotonic())
         token.cancel(reason)
 
@@ -604,7 +604,7 @@ def test_command_may_end_itself_in_the_grace(tmp_path: Path) -> None:
     token = CancelToken()
     script = "trap 'echo saved; exit' TERM; echo $$ > a.tmp; mv a.tmp a.pid; while :; do sleep 0.05; done"
     threading.Thread(
-        target=lambda: (wait_for_pids(tmp_path / "work" / "step", 1), token.cancel(FailureClass.CANCELLED))
+        target=lambda: (wait_for_pids(tmp_path / "work" / "step.1", 1), token.cancel(FailureClass.CANCELLED))
     ).start()
     with pytest.raises(RunCancelled):
         run_driver(CommandDriver, {"shell": script}, tmp_path, token=token)
@@ -627,7 +627,7 @@ def test_background_is_ended_with_a_normal_exit(tmp_path: Path, leave: str) -> N
     started = time.monotonic()
     done = run(tmp_path, shell=f"{leave}; echo end")
     assert time.monotonic() - started < 3
-    (pid,) = wait_for_pids(tmp_path / "work" / "step", 1)
+    (pid,) = wait_for_pids(tmp_path / "work" / "step.1", 1)
     assert not alive(pid)
     warnings = [event for event in done.events if event.get("level") == "warning"]
     assert len(warnings) == 1
@@ -654,7 +654,7 @@ def test_full_disk_ends_the_command(tmp_path: Path) -> None:
     (tmp_path / "artifacts" / "step" / "stdout.log").mkdir(parents=True)
     with pytest.raises(OSError, match="directory"):
         run(tmp_path, shell="echo $$ > a.pid; echo x; exec sleep 600")
-    (pid,) = wait_for_pids(tmp_path / "work" / "step", 1)
+    (pid,) = wait_for_pids(tmp_path / "work" / "step.1", 1)
     assert not alive(pid)
 
 
@@ -703,7 +703,7 @@ def test_without_pidfds_it_works_the_same(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "pidfd_open", refused)
     run(tmp_path, shell="sleep 600 & echo $! > a.pid")
-    (pid,) = wait_for_pids(tmp_path / "work" / "step", 1)
+    (pid,) = wait_for_pids(tmp_path / "work" / "step.1", 1)
     assert not alive(pid)
     assert fails(tmp_path, shell="exit 7").details["exit_code"] == 7
 

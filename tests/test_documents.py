@@ -197,7 +197,7 @@ def test_bad_yaml_is_said_in_words(text: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [('{\n"a": 1,\n}', 3), ("", 1), ("{'a': 1}", 1), ('{"a": "x\ny"}', 1), ('{"a": 1}\n{"b": 2}', 2)],
+    [('{\n"a": 1\n"b"}', 3), ("", 1), ("{'a': 1}", 1), ('{"a": "x\ny"}', 1), ('{"a": 1}\n{"b": 2}', 2)],
 )
 def test_bad_json_has_its_line(text: str, line: int) -> None:
     """JSON errors carry the line."""

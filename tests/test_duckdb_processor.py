@@ -16,7 +16,7 @@ import yaml
 
 from osiris_core.cancellation import CancelToken
 from osiris_core.drivers.duckdb_processor import DuckDBProcessor
-from osiris_core.errors import FailureClass, RunCancelled, RunTimeout, StepError
+from osiris_core.errors import ConfigError, FailureClass, RunCancelled, RunTimeout, StepError
 from osiris_core.tables import SpilledTable, write_ipc
 from osiris_core.testing import run_driver
 
@@ -298,7 +298,7 @@ def test_the_example_is_a_valid_step() -> None:
 
 def test_unknown_configuration_keys_are_refused(tmp_path: Path) -> None:
     """A key that the driver does not know is an error."""
-    with pytest.raises(ValueError, match="thread"):
+    with pytest.raises(ConfigError, match=r"config\.thread"):
         query(tmp_path, "SELECT 1", thread=1)
 
 

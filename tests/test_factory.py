@@ -92,12 +92,14 @@ def test_plugins_of_others(tmp_path):
         """
     install(tmp_path, "goodplug", "good = goodplug:Good\nshared = goodplug:Good", module)
     install(tmp_path, "badplug", "bad = badplug:Nothing\nlocal = badplug:Nothing\nshared = badplug:Other", "x = 1 / 0")
+    install(tmp_path, "oddplug", "odd = oddplug:function\nleaver = leaveplug:Nothing", "def function(): pass")
+    (tmp_path / "leaveplug.py").write_text("raise SystemExit(3)")
     script = """
         from osiris_core import AdapterFactory
         from osiris_core.errors import OsirisError
         print(AdapterFactory.available())
         print(AdapterFactory.create("good").name, AdapterFactory.create("local").name)
-        for name in ("bad", "shared"):
+        for name in ("bad", "shared", "odd", "leaver"):
             try:
                 AdapterFactory.create(name)
             except OsirisError as error:
@@ -111,8 +113,8 @@ def test_plugins_of_others(tmp_path):
         check=True,
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
-    listed, names, bad, shared, *problems = done.stdout.splitlines()
-    assert listed == "['bad', 'good', 'local', 'shared']"
+    listed, names, bad, shared, odd, leaver, *problems = done.stdout.splitlines()
+    assert listed == "['bad', 'good', 'leaver', 'local', 'odd', 'shared']"
     assert names == "good local"
     assert "UnknownAdapter" in bad
     assert "badplug (badplug:Nothing)" in bad
@@ -120,5 +122,7 @@ def test_plugins_of_others(tmp_path):
     assert "AdapterClash" in shared
     assert "goodplug" in shared
     assert "badplug" in shared
-    assert len(problems) == 3
+    assert "is not a class with prepare, execute and collect" in odd
+    assert "SystemExit" in leaver
+    assert len(problems) == 4
     assert any("built in" in problem and "badplug" in problem for problem in problems)

@@ -142,7 +142,7 @@ def test_a_driver_is_called_in_one_place() -> None:
                     callers.add(file)
             if isinstance(node, ast.Name) and node.id == "StepRunner":
                 users.add(file)
-    assert callers == {"osiris_core/attempt.py", "osiris_core/testing/driver_harness.py"}
+    assert callers == {"osiris_core/attempt.py"}
     assert users == {"osiris_core/engine.py"}
 
 
@@ -154,7 +154,7 @@ def test_the_name_of_the_event_file_is_written_once() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value == "events.jsonl"
     }
-    assert spelled <= {"osiris_core/journal.py", "osiris_core/testing/driver_harness.py"}
+    assert spelled <= {"osiris_core/journal.py"}
 
 
 WATCH_EVENT_FILE = """

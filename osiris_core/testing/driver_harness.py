@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.attempt import Place, Share, StepRunner
 from osiris_core.cancellation import CancelToken
 from osiris_core.driver import config_model
 from osiris_core.journal import Journal, read_events
-from osiris_core.paths import map_paths, path_fields, safe_relative
+from osiris_core.lifting import SecretLifter, marked_secret_fields
+from osiris_core.paths import with_path_defaults
+from osiris_core.plan import StepPlan
 from osiris_core.redaction import Redactor
-from osiris_core.step_context import StepContext
+from osiris_core.secrets import SecretValues
 from osiris_core.tables import TableStore
 
 if TYPE_CHECKING:
@@ -48,40 +50,36 @@ def run_driver(
     Input paths of the configuration resolve against `directory`; artifacts, work files and the journal go
     into folders below it. `token` lets a test cancel the step from another thread.
     """
-    redactor = Redactor(secrets)
-    artifacts_dir = directory / "artifacts" / "step"
-    with Journal(directory / "events.jsonl", "driver-harness") as journal:
-        ctx = StepContext(
-            step_id="step",
-            attempt=1,
-            origin=journal.origin("engine", redactor),
-            token=token or CancelToken(),
-            artifacts_dir=artifacts_dir,
-            work_dir=directory / "work" / "step",
-            environment=dict(environment)
-            if environment
-            else {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(directory)},
-            memory_budget_bytes=memory_budget_bytes,
-            threads=threads,
-            redactor=redactor,
-        )
-        settings = _settings(driver, dict(config), directory, ctx)
-        store = TableStore(directory / "spill", table_budget_bytes)
-        outputs = store.keep(driver().run(step_id="step", config=settings, inputs=dict(inputs or {}), ctx=ctx) or {})
-    return DriverRun(outputs, list(read_events(journal.path)), ctx.standard_metrics, artifacts_dir)
-
-
-def _settings(driver: type[Any], config: dict[str, Any], directory: Path, ctx: StepContext) -> Any:
     model = config_model(driver)
-    if model is None:
-        return config
-    model.model_validate(config)
-    for name, role in path_fields(model):
-        if name in config:
-            place = directory if role.role == "input" else ctx.artifacts_dir
-            config[name] = map_paths(config[name], partial(_placed, place))
-    return model.model_validate(config)
-
-
-def _placed(place: Path, path: str) -> str:
-    return str(place / safe_relative(path))
+    values = {f"given-{number}": value for number, value in enumerate(secrets)}
+    marked = marked_secret_fields(model) if model is not None else set()
+    settings = SecretLifter("step", marked, values).lift(with_path_defaults(model, config) if model else dict(config))
+    redactor = Redactor(values.values())
+    if environment is None:
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(directory)}
+    place = Place(
+        session_id="driver-harness",
+        artifacts_dir=directory / "artifacts",
+        work_dir=directory / "work",
+        checkpoints_dir=directory / "checkpoints",
+        environment=dict(environment),
+        locate=lambda _, path: str(directory / path),
+    )
+    store = TableStore(directory / "spill", table_budget_bytes)
+    with Journal(directory / "events.jsonl", place.session_id) as journal:
+        origin = journal.origin("engine", redactor)
+        share = Share(memory_budget_bytes, threads)
+        given = SecretValues(values)
+        runner = StepRunner(place, share, store, origin, given, {}, redactor, lambda _: driver, keep_work_dirs=True)
+        step = StepPlan("step", driver.__name__, settings)
+        result = runner.run(step, 1, dict(inputs or {}), token or CancelToken())
+    return DriverRun(
+        outputs=result.outputs,
+        events=list(read_events(journal.path)),
+        metrics={
+            "rows_read": result.rows_read,
+            "rows_written": result.rows_written,
+            "memory_usage_mb": result.memory_usage_mb,
+        },
+        artifacts_dir=place.artifacts_dir / "step",
+    )
