@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.attempt import Place, Share, StepRunner
 from osiris_core.cancellation import CancelToken
 from osiris_core.driver import config_model
-from osiris_core.journal import Journal, read_events
+from osiris_core.journal import JOURNAL_NAME, Journal, read_events
 from osiris_core.lifting import SecretLifter, marked_secret_fields
 from osiris_core.paths import with_path_defaults
 from osiris_core.plan import StepPlan
@@ -66,7 +66,7 @@ def run_driver(
         locate=lambda _, path: str(directory / path),
     )
     store = TableStore(directory / "spill", table_budget_bytes)
-    with Journal(directory / "events.jsonl", place.session_id) as journal:
+    with Journal(directory / JOURNAL_NAME, place.session_id) as journal:
         origin = journal.origin("engine", redactor)
         share = Share(memory_budget_bytes, threads)
         given = SecretValues(values)
