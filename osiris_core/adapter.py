@@ -119,7 +119,8 @@ class ExecutionAdapter(ABC):
             ExecutionError: It did not complete; `collect` then still brings home what there is. Masked, and without
                 the exception that it was made of.
             SealBroken: Manifest, configuration or an input file changed since `prepare`.
-            PreparationError: A secret of a restored run has no value here; nothing was touched.
+            PreparationError: A secret of a restored run has no value here, or the session directory is somebody
+                else's; nothing was touched.
             SessionBusy: Another process is running in the session directory; nothing was touched.
             OSError: The session directory cannot be used.
             PhaseError: The session ran already and was not collected.
@@ -129,7 +130,7 @@ class ExecutionAdapter(ABC):
         look_up_again(prepared, context)
         run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
-        run.session = Session.open(context.session_dir, context.session_id)
+        run.session = Session.open(context.session_dir, context.session_id, prepared.name)
         try:
             run.session.record_intent(prepared.to_json(), self.name)
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -17,7 +17,7 @@ from osiris_core.paths import map_paths, path_fields, safe_relative
 from osiris_core.redaction import Redactor
 from osiris_core.report import RunReport
 from osiris_core.secrets import substitute
-from osiris_core.session import Session, write_json
+from osiris_core.session import Session, overwrite_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +107,9 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
         except OSError as exc:
             run.fail(exc)
             report = RunReport(_report(run, adapter, published))
+            with suppress(OSError):
+                short = {name: report[name] for name in ("status", "session_id", "attempt", "pipeline")}
+                overwrite_json(session.layout.status_file, {**short, "error": {"message": str(exc)[:200]}})
     finally:
         session.close()
     run.report = report

@@ -160,7 +160,7 @@ class JournalReader:
                 if not end and len(data) == max_bytes:
                     data += file.readline()
                     end = len(data) if data.endswith(b"\n") else 0
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         self.offset += end
         return [json.loads(line) for line in data[:end].splitlines()]

@@ -71,7 +71,7 @@ def _end_of_last_line(path: Path, block_bytes: int = 1 << 16) -> int:
                 if newline >= 0:
                     return start + newline + 1
                 end = start
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     return 0
 

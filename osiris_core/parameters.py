@@ -38,7 +38,7 @@ def parameter_values(declared: Mapping[str, Any], given: Mapping[str, Any]) -> d
     values: dict[str, Any] = {}
     for name, entry in declared.items():
         param = entry if isinstance(entry, Param) else Param(default=entry)
-        if name not in given and param.required:
+        if name not in given and (param.required or "default" not in param.model_fields_set):
             found.append((name, "must be given", f"--param {name}=VALUE"))
             continue
         try:

@@ -127,6 +127,8 @@ def _resolve(
         known = outputs.get(reference.from_step)
         if known is not None and reference.key is not None and not reference.optional and reference.key not in known:
             return _no_output(reference.from_step, reference.key, known)
+        if reference.key is None and not reference.optional and (unclear := _unclear(reference.from_step, known)):
+            return unclear
         return InputPlan(reference.from_step, reference.key, reference.optional)
     text = reference[2:-1] if reference.startswith("${") and reference.endswith("}") else reference
     # Only what stands before a dot can be a step: the longest first.
@@ -141,7 +143,18 @@ def _resolve(
     known = outputs.get(step_id)
     if known is not None and key is not None and key not in known:
         return _no_output(step_id, key, known)
+    if key is None and (unclear := _unclear(step_id, known)):
+        return unclear
     return InputPlan(step_id, key)
+
+
+def _unclear(step_id: str, known: frozenset[str] | None) -> tuple[str, str | None] | None:
+    """Why an input that names only a step cannot mean one output of it, or None."""
+    if known is None or len(known) == 1 or "df" in known:
+        return None
+    if not known:
+        return f"step '{step_id}' gives no output", "to only wait for a step use needs"
+    return f"step '{step_id}' gives several outputs; say which is meant", f"it gives {', '.join(sorted(known))}"
 
 
 def _no_output(step_id: str, key: str, known: frozenset[str]) -> tuple[str, str | None]:

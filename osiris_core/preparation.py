@@ -114,6 +114,7 @@ class Preparation:
         except ParameterError as exc:
             for name, message, hint in exc.found:
                 self._report(index, step, "config", f"{message} (${{params.{name}}})", hint)
+            self._look_up(step.id, step.config)
             return
         try:
             driver = DriverRegistry.get(step.driver)

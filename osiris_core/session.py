@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.errors import SessionBusy
+from osiris_core.errors import PreparationError, Problem, SessionBusy
 from osiris_core.journal import JOURNAL_NAME, Journal, read_events
 
 if TYPE_CHECKING:
@@ -72,6 +72,16 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def overwrite_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Replace a small JSON file within the space that it has: the way out when the disk is full."""
+    text = json.dumps(data).encode()
+    with path.open("r+b") as file:
+        room = os.fstat(file.fileno()).st_size
+        # JSON takes blanks behind a value: the file keeps its length until the new content is in it.
+        file.write(text.ljust(room))
+        file.truncate()
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON file of a session, or None when it is not there or not whole."""
     try:
@@ -98,15 +108,18 @@ class Session:
         _OPEN.add(self)
 
     @classmethod
-    def open(cls, session_dir: str, session_id: str) -> Session:
+    def open(cls, session_dir: str, session_id: str, pipeline: str | None = None) -> Session:
         """
-        Make the directory if need be, and own it.
+        Make the directory if need be, and own it for a run of `pipeline`.
 
         Raises:
             SessionBusy: Another live process owns it.
+            PreparationError: It holds files that are no session's, or the session of another pipeline; nothing
+                was touched.
             OSError: It cannot be made or written.
         """
         layout = SessionLayout(Path(session_dir))
+        _refuse_what_is_not_ours(layout, pipeline)
         layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock_fd = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -199,3 +212,21 @@ def is_owned(layout: SessionLayout) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def _refuse_what_is_not_ours(layout: SessionLayout, pipeline: str | None) -> None:
+    before = read_json(layout.run_file)
+    if before is not None:
+        known = (before.get("prepared") or {}).get("manifest", {}).get("pipeline")
+        if pipeline is None or known in (None, pipeline):
+            return
+        message = f"it holds a session of pipeline '{known}', and a run of '{pipeline}' would replace its artifacts"
+    elif layout.events_file.exists() or layout.lock_file.exists():
+        return
+    else:
+        taken = [path.name for path in (layout.work_dir, layout.artifacts_dir, layout.checkpoints_dir) if path.exists()]
+        if not taken:
+            return
+        message = f"it is no session directory, and holds {', '.join(taken)}, which a run would use as its own"
+    problem = Problem(message, key="session_dir", file=str(layout.root), hint="name a new or empty directory")
+    raise PreparationError([problem])

@@ -219,7 +219,6 @@ def test_structure(tmp_path: Path, config: Any, text: str, expected: Any) -> Non
         ({}, b'a,b\n1,2\n3,"x\n4,5\n', r"line 3: .*never closed"),
         ({}, b"a,b\n1,2\n3,\xff\n", r"line 3: byte 10 \(0xff\) is not utf-8"),
         ({"encoding": "ascii"}, "a\nx\né\n".encode(), r"line 3: byte 4"),
-        ({"encoding": "nonsense"}, b"a\n1\n", "unknown encoding 'nonsense'"),
         ({"columns": ["citi"]}, b"city\nx\n", "columns: no column 'citi'; did you mean 'city'"),
         ({"parse_dates": ["x"]}, b"city\nx\n", "parse_dates: no column 'x'; the file has: city"),
         ({"dtype": {"x": "str"}}, b"city\nx\n", "dtype: no column 'x'"),

@@ -48,6 +48,14 @@ def open_utf8(path: str, encoding: str, compression: str) -> ByteStream:
         raise
 
 
+def check_codec(name: str) -> None:
+    """Raise ValueError if there is no Python codec of that name."""
+    try:
+        codecs.lookup(name)
+    except LookupError as exc:
+        raise ValueError("unknown encoding; any Python codec will do, for example cp1250") from exc
+
+
 def _real_encoding(codec: str, head: bytes) -> tuple[str, int]:
     """The encoding to decode with, and the size of the byte-order mark in bytes."""
     codec = "utf-8" if codec == "utf-8-sig" else codec
@@ -59,6 +67,9 @@ def _real_encoding(codec: str, head: bytes) -> tuple[str, int]:
         return ("utf-16-be" if head[0::2].count(0) > head[1::2].count(0) else "utf-16-le"), 0
     if codec == "utf-8" and b"\0" in head:
         order = "be" if head[0::2].count(0) > head[1::2].count(0) else "le"
+        if head.count(0) * 4 < len(head):
+            line = head[: head.index(0)].count(b"\n") + 1
+            raise UnreadableText(f"line {line} holds a NUL byte, which is no text")
         raise UnreadableText(f"the text holds NUL bytes and is not UTF-8; try encoding: utf-16-{order}")
     return codec, 0
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from osiris_core.drivers.csv_blocks import Dialect
+from osiris_core.drivers.csv_encoding import check_codec
 from osiris_core.drivers.csv_types import named_type
 from osiris_core.paths import InputPath  # noqa: TC001 - pydantic needs it at run time
 
@@ -70,6 +71,12 @@ class CsvExtractorConfig(BaseModel):
     def _row_number(cls, value: bool | int) -> bool | int:
         if value < 0:
             raise ValueError("a row number counts from 0")
+        return value
+
+    @field_validator("encoding", mode="after")
+    @classmethod
+    def _known_codec(cls, value: str) -> str:
+        check_codec(value)
         return value
 
     @field_validator("dtype", mode="after")

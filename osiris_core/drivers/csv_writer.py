@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from osiris_core.drivers.csv_encoding import check_codec
 from osiris_core.drivers.csv_sink import TextSink
 from osiris_core.drivers.csv_text import Format, Quoting, Unquotable, as_text
 from osiris_core.drivers.writing import make_folder_of, only_table
@@ -60,10 +60,7 @@ class CsvWriterConfig(BaseModel):
     @field_validator("encoding", mode="after")
     @classmethod
     def _known_codec(cls, value: str) -> str:
-        try:
-            codecs.lookup(value)
-        except LookupError as exc:
-            raise ValueError("unknown encoding; any Python codec will do, for example cp1250") from exc
+        check_codec(value)
         return value
 
     @property
