@@ -19,18 +19,10 @@ def adapters() -> None:
 def list_adapters(as_json: bool) -> None:
     """List every adapter of this installation. A broken plugin is reported and hurts nobody."""
     from osiris_core.cli.catalogue import adapter_entries
-    from osiris_core.cli.keys import listed
+    from osiris_core.cli.keys import write_list
     from osiris_core.factory import AdapterFactory
 
-    entries = adapter_entries()
-    problems = [entry.problem for entry in entries if entry.problem and not entry.missing]
-    for problem in dict.fromkeys([*problems, *AdapterFactory.problems()]):
-        stdout.say(f"osiris: {problem}")
-    found = [entry.to_json() for entry in entries]
-    if as_json:
-        stdout.write_json(found)
-    else:
-        stdout.write_result("\n".join(listed(found)))
+    write_list(adapter_entries(), AdapterFactory.problems(), as_json=as_json)
 
 
 @adapters.command("show")

@@ -26,18 +26,10 @@ def drivers() -> None:
 def list_drivers(as_json: bool) -> None:
     """List every driver of this installation. A broken plugin is reported and hurts nobody."""
     from osiris_core.cli.catalogue import driver_entries
-    from osiris_core.cli.keys import listed
+    from osiris_core.cli.keys import write_list
     from osiris_core.driver import DriverRegistry
 
-    entries = driver_entries()
-    problems = [entry.problem for entry in entries if entry.problem]
-    for problem in dict.fromkeys([*problems, *DriverRegistry.problems()]):
-        stdout.say(f"osiris: {problem}")
-    found = [entry.to_json() for entry in entries]
-    if as_json:
-        stdout.write_json(found)
-    else:
-        stdout.write_result("\n".join(listed(found)))
+    write_list(driver_entries(), DriverRegistry.problems(), as_json=as_json)
 
 
 @drivers.command("show")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from osiris_core.cli import formatting
+from osiris_core.cli import formatting, stdout
+
+if TYPE_CHECKING:
+    from osiris_core.cli.catalogue import Entry
 
 
 def key_rows(schema: dict[str, Any]) -> list[dict[str, Any]]:
@@ -70,6 +73,18 @@ def described(title: str, description: str, schema: dict[str, Any], example: str
     if example.strip():
         lines += ["", "example", *(f"  {line}" if line else "" for line in example.strip("\n").splitlines())]
     return "\n".join(lines)
+
+
+def write_list(entries: list[Entry], problems: list[str], *, as_json: bool) -> None:
+    """Write the entries as the result, and what is wrong with any of them as messages, each once."""
+    broken = [entry.problem for entry in entries if entry.problem and not entry.missing]
+    for problem in dict.fromkeys([*broken, *problems]):
+        stdout.say(f"osiris: {problem}")
+    found = [entry.to_json() for entry in entries]
+    if as_json:
+        stdout.write_json(found)
+    else:
+        stdout.write_result("\n".join(listed(found)))
 
 
 def listed(entries: list[dict[str, Any]]) -> list[str]:

@@ -31,8 +31,9 @@ def open_utf8(path: str, encoding: str, compression: str) -> ByteStream:
     UTF-8 itself is passed on unchecked: whoever parses it checks it.
 
     Raises:
-        UnreadableText: The encoding is unknown, or the text is UTF-16 and nothing says so; from `read`: a byte that
-            cannot be decoded, a broken or truncated archive.
+        LookupError: There is no such codec (`check_codec` says so beforehand).
+        UnreadableText: The text is UTF-16 and nothing says so; from `read`: a byte that cannot be decoded, a broken
+            or truncated archive.
     """
     raw = _Archive(path, compression)
     try:
@@ -40,9 +41,6 @@ def open_utf8(path: str, encoding: str, compression: str) -> ByteStream:
         head = raw.read(4096)
         encoding, skip = _real_encoding(codec, head)
         return _Prefixed(raw, head[skip:]) if encoding == "utf-8" else _Transcoder(raw, encoding, head[skip:], skip)
-    except LookupError as exc:
-        raw.close()
-        raise UnreadableText(f"unknown encoding {encoding!r}; any Python codec will do, for example cp1250") from exc
     except BaseException:
         raw.close()
         raise
