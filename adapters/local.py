@@ -8,6 +8,8 @@ from pydantic import Field
 
 from osiris_core.adapter import ExecutionAdapter
 from osiris_core.config import AdapterConfig
+from osiris_core.debugging import debugged_drivers
+from osiris_core.driver import DriverRegistry
 from osiris_core.engine_run import EngineRun
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class LocalAdapter(ExecutionAdapter):
     """
 
     name = "local"
+    runs_here = True
     Config: ClassVar[type[AdapterConfig]] = LocalConfig
 
     def __init__(self, config: AdapterConfig | None = None) -> None:
@@ -39,7 +42,14 @@ class LocalAdapter(ExecutionAdapter):
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         assert run.session is not None
-        engine_run = EngineRun(run.prepared, run.session, run.redactor, resume=context.resume)
+        engine_run = EngineRun(
+            run.prepared,
+            run.session.layout,
+            run.session.journal,
+            run.redactor,
+            resume=context.resume,
+            find_driver=debugged_drivers(context.debug_step) if context.debug_step else DriverRegistry.get,
+        )
         self._engine_runs.add(engine_run)
         try:
             if run.cancel_reason is not None:

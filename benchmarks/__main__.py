@@ -5,7 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("adapter_benchmark", "noop_step", "startup", "csv_sql_csv", "memory", "command_output")
+ALL = (
+    "adapter_benchmark",
+    "noop_step",
+    "startup",
+    "csv_sql_csv",
+    "memory",
+    "command_output",
+    "worker_start",
+    "noop_run",
+    "rpc_round_trip",
+    "events_pipe",
+    "docker_artifact",
+)
 
 
 def main() -> int:

@@ -10,34 +10,14 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.drivers import ChattyDriver, NoopDriver, noop_chain
 from benchmarks.table import Row, main
 from osiris_core import AdapterFactory, DriverRegistry, ExecutionContext, RunReport, read_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 CHATTY_EVENTS = 10_000
-
-
-class NoopDriver:
-    """Returns at once."""
-
-    def run(self, step_id: str, config: Any, inputs: Mapping[str, Any], ctx: Any) -> None:
-        return None
-
-
-class ChattyDriver:
-    """Writes `events` metrics."""
-
-    def run(self, step_id: str, config: Any, inputs: Mapping[str, Any], ctx: Any) -> None:
-        for number in range(config["events"]):
-            ctx.metric("number", number)
-
-
-def chain(steps: int) -> dict[str, Any]:
-    """Each step waits for the one before."""
-    needs = [[f"step-{number - 1}"] if number else [] for number in range(steps)]
-    return {"steps": [{"id": f"step-{n}", "driver": "benchmark.noop", "needs": needs[n]} for n in range(steps)]}
 
 
 def fan_out(steps: int) -> dict[str, Any]:
@@ -103,10 +83,10 @@ def measure(quick: bool) -> Iterator[Row]:
     DriverRegistry.register("benchmark.chatty", ChattyDriver)
     repeats = 1 if quick else 5
     sizes = (20,) if quick else (1_000, 10_000)
-    run_locally(chain(2), "never")  # imports are the other benchmarks' affair
+    run_locally(noop_chain(2, "benchmark.noop"), "never")  # imports are the other benchmarks' affair
     for checkpoint in ("auto", "never"):
         for size in sizes:
-            yield from measure_steps("chain", chain(size), checkpoint, repeats)
+            yield from measure_steps("chain", noop_chain(size, "benchmark.noop"), checkpoint, repeats)
     yield from measure_steps("fan-out", fan_out(sizes[0]), "auto", repeats)
     yield from measure_events(100 if quick else CHATTY_EVENTS, repeats)
 

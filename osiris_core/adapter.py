@@ -20,6 +20,8 @@ from osiris_core.errors import (
     ExecutionError,
     FailureClass,
     PhaseError,
+    PreparationError,
+    Problem,
     RunCancelled,
     RunTimeout,
     SealBroken,
@@ -30,11 +32,14 @@ from osiris_core.preparation import prepare_run
 from osiris_core.prepared import look_up_again
 from osiris_core.redaction import Redactor
 from osiris_core.session import Session, SessionLayout
+from osiris_core.suggestion import did_you_mean
+from osiris_core.user_code import make_importable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from osiris_core.leftovers import Leftover
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
     from osiris_core.report import RunReport
@@ -66,10 +71,12 @@ class ExecutionAdapter(ABC):
     another or side by side, each in its own session directory. `close` may be called twice; so may leaving a
     `with` block.
 
-    A subclass implements `start` and `stop`, and may extend `check`.
+    A subclass implements `start` and `stop`, and may extend `check`, `bring_home` and `release`.
     """
 
     name: ClassVar[str] = ""
+    runs_here: ClassVar[bool] = False
+    """Whether steps run in this process, where a debugger can reach them."""
     Config: ClassVar[type[AdapterConfig]] = AdapterConfig
 
     def __init__(self, config: AdapterConfig | None = None) -> None:
@@ -91,6 +98,7 @@ class ExecutionAdapter(ABC):
         started_s = monotonic()
         self._require(context, Phase.PREPARED)
         with phase_logged("prepare", context):
+            make_importable(self.config.code)
             loaded = load_manifest(manifest, base_dir=context.base_dir)
             prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
             prepared.artifacts_dir = str(SessionLayout(Path(context.session_dir)).artifacts_dir)
@@ -102,6 +110,8 @@ class ExecutionAdapter(ABC):
                 "on_failure": context.on_failure,
                 "checkpoint": context.checkpoint,
             }
+            if context.debug_step is not None:
+                self._make_debuggable(prepared, context.debug_step)
             self.check(prepared, context)
             prepared.fingerprint = prepared.compute_fingerprint()
         self._phases[context.session_dir] = Phase.PREPARED
@@ -227,6 +237,20 @@ class ExecutionAdapter(ABC):
     def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:  # noqa: B027 - optional
         """Refuse what this adapter cannot enforce, by raising PreparationError."""
 
+    @classmethod
+    def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:  # noqa: ARG003 - optional
+        """Make beforehand what every run needs (an image). Says what was made; None when nothing had to be."""
+        progress(f"adapter '{cls.name}' needs nothing to be set up")
+        return None
+
+    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - optional
+        """
+        What runs of this machine left in this adapter's places, and no live process owns. Removes nothing.
+
+        `session_dirs` are the sessions that are known, for adapters whose places lie in them.
+        """
+        return []
+
     @abstractmethod
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         """Run the prepared steps in this adapter's place, and return the engine's summary."""
@@ -235,12 +259,29 @@ class ExecutionAdapter(ABC):
     def stop(self, reason: str) -> None:
         """Ask the runs under way to stop. Returns at once; no run under way is no error."""
 
+    def bring_home(self, run: Run) -> None:  # noqa: B027 - optional
+        """Put what the run left elsewhere into its session directory. Called once, at the start of `collect`."""
+
+    def release(self, run: Run) -> None:  # noqa: B027 - optional
+        """Free the run's place: nothing of it is left running on return. Called in every case; may be repeated."""
+
     # What is the same for all.
 
     def _require(self, context: ExecutionContext, phase: Phase) -> None:
         before = self._phases.get(context.session_dir, Phase.NEW)
         if phase not in NEXT_PHASES[before]:
             raise PhaseError(f"the run of session {context.session_id} is {before}; it cannot become {phase}")
+
+    def _make_debuggable(self, prepared: PreparedRun, step_id: str) -> None:
+        steps = {step["id"]: step for step in prepared.manifest["steps"]}
+        if not self.runs_here:
+            message = f"a step can be debugged where it runs in this process, not on adapter '{self.name}'"
+            raise PreparationError([Problem(message, key="debug_step", hint="use adapter local")])
+        if step_id not in steps:
+            hint = did_you_mean(step_id, steps) or f"steps: {', '.join(steps)}"
+            raise PreparationError([Problem(f"there is no step '{step_id}'", key="debug_step", hint=hint)])
+        steps[step_id]["timeout_s"] = None
+        prepared.settings["timeout_s"] = None
 
     def _execute(self, run: Run, context: ExecutionContext) -> None:
         prepared = run.prepared
@@ -268,9 +309,24 @@ class ExecutionAdapter(ABC):
         run = self._runs[session_dir]
         if run.report is None:
             self._phases[session_dir] = Phase.COLLECTED
+            interrupt = self._come_home(run)
             collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
+            if interrupt is not None:
+                raise interrupt
         assert run.report is not None
         return run.report
+
+    def _come_home(self, run: Run) -> KeyboardInterrupt | None:
+        """Fetch what the run left and free its place, each whatever the other came to; a Ctrl-C is for later."""
+        interrupt = None
+        for phase, work in (("transfer", self.bring_home), ("collect", self.release)):
+            try:
+                with run.clock(phase):
+                    work(run)
+            except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the report is to be written in any case
+                run.fail(exc)
+                interrupt = exc if isinstance(exc, KeyboardInterrupt) else interrupt
+        return interrupt
 
 
 def _check_seal(prepared: PreparedRun) -> None:

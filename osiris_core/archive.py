@@ -1,8 +1,10 @@
-"""The only packing and unpacking of trees: gzip tar, streamed, the same bytes for the same tree."""
+"""The only packing and unpacking of trees: tar, gzipped or not, streamed, the same bytes for the same tree."""
 
 from __future__ import annotations
 
+import errno
 import gzip
+import hashlib
 import os
 import tarfile
 import zlib
@@ -12,11 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from osiris_core.errors import CollectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Self
 
 MAX_UNPACKED_BYTES = 64 << 30
 MAX_MEMBERS = 1_000_000
+BLOCK_BYTES = 1 << 20
 MAX_NAME_BYTES = 1 << 20
 """How long the extended header of one member may be; `tarfile` reads it into memory as a whole."""
 _EXTENDED = {
@@ -53,6 +56,82 @@ def pack(folder: Path, archive: Path, names: Iterable[str] | None = None) -> Non
         beside.unlink(missing_ok=True)
 
 
+def pack_stream(folder: Path, prefix: str) -> Iterator[bytes]:
+    """
+    Everything below `folder` as a tar without compression, in pieces; members' names start with `prefix`.
+
+    Links are packed as links, hard links as files of their own, empty directories too; other special files are left
+    out. What is read is never held in memory.
+
+    Raises:
+        OSError: A file cannot be read, or became shorter meanwhile.
+    """
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        if not (path.is_symlink() or path.is_file() or path.is_dir()):
+            continue
+        relative = path.relative_to(folder).as_posix()
+        member = _plain(tarfile.TarInfo(prefix if relative == "." else f"{prefix}/{relative}"))
+        status = path.lstat()
+        member.mode = status.st_mode & 0o777
+        if path.is_symlink():
+            member.type, member.linkname = tarfile.SYMTYPE, str(path.readlink())
+        elif path.is_dir():
+            member.type = tarfile.DIRTYPE
+        else:
+            member.size = status.st_size
+        yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        if member.isreg():
+            yield from _content(path, member.size)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _content(path: Path, size_bytes: int) -> Iterator[bytes]:
+    left_bytes = size_bytes
+    with path.open("rb") as file:
+        while left_bytes:
+            block = file.read(min(BLOCK_BYTES, left_bytes))
+            if not block:
+                raise OSError(errno.EIO, "the file became shorter while it was packed", str(path))
+            left_bytes -= len(block)
+            yield block
+    if size_bytes % tarfile.BLOCKSIZE:
+        yield b"\0" * (tarfile.BLOCKSIZE - size_bytes % tarfile.BLOCKSIZE)
+
+
+def pack_files(
+    files: Iterable[tuple[str, Path | bytes]], target: BinaryIO, *, end: bool = True
+) -> Iterator[tuple[str, int, str]]:
+    """
+    Write files under the given names into `target`, a tar without compression; give name, size and sha256 of each.
+
+    Lazy: a file is written when its result is asked for. When they are used up the archive gets its end, or with
+    `end=False` another call may go on. Contents are hashed while they are written, and never held in memory. Folders
+    are implied by names.
+
+    Raises:
+        OSError: A file cannot be read, or became shorter meanwhile; `target` is then of no use.
+    """
+    for name, content in files:
+        member = _plain(tarfile.TarInfo(name))
+        blocks: Iterable[bytes]
+        if isinstance(content, bytes):
+            member.size, member.mode = len(content), 0o644
+            blocks = (content, b"\0" * (-len(content) % tarfile.BLOCKSIZE))
+        else:
+            status = content.stat()
+            member.size, member.mode = status.st_size, status.st_mode & 0o777
+            blocks = _content(content, member.size)
+        target.write(member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        digest, left_bytes = hashlib.sha256(), member.size
+        for block in blocks:
+            target.write(block)
+            digest.update(memoryview(block)[:left_bytes])
+            left_bytes -= min(left_bytes, len(block))
+        yield name, member.size, digest.hexdigest()
+    if end:
+        target.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+
+
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
@@ -60,7 +139,9 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-class _Member(tarfile.TarInfo):
+class Member(tarfile.TarInfo):
+    """A member whose extended headers are bounded: `tarfile` reads those into memory."""
+
     @classmethod
     def frombuf(cls, *args: Any, **kwargs: Any) -> Self:
         member = super().frombuf(*args, **kwargs)
@@ -92,13 +173,13 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_UNPACKED_BYTES, 
 
 def _unpack(source: BinaryIO, mode: str, archive: Path, folder: Path, max_bytes: int, max_members: int) -> None:
     size_bytes = members = 0
-    with tarfile.open(fileobj=source, mode=mode, tarinfo=_Member) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=source, mode=mode, tarinfo=Member) as tar:  # type: ignore[call-overload]
         for member in tar:
             members += 1
             size_bytes += member.size
             if members > max_members or size_bytes > max_bytes:
                 raise CollectError(f"{archive} unpacks to more than {max_bytes} bytes or {max_members} members")
-            if (reason := _refused(member, folder)) is not None:
+            if (reason := refused(member, folder)) is not None:
                 raise CollectError(f"{archive} holds {member.name!r}, which may not be unpacked: {reason}")
             target = folder / member.name
             if target.is_symlink():
@@ -115,7 +196,7 @@ def _read_to_end(zipped: gzip.GzipFile) -> None:
     raise CollectError("data follows the end of the archive")
 
 
-def _refused(member: tarfile.TarInfo, folder: Path) -> str | None:
+def refused(member: tarfile.TarInfo, folder: Path) -> str | None:
     """
     Why a member may not be unpacked; None if it may.
 
@@ -130,13 +211,14 @@ def _refused(member: tarfile.TarInfo, folder: Path) -> str | None:
         return "it goes through a link"
     if member.isdir() and (folder / name).is_symlink():
         return "a link is in its place"
-    if not member.issym():
-        return None
-    target = PurePosixPath(member.linkname)
+    return "it links out of the folder" if member.issym() and leads_out(member) else None
+
+
+def leads_out(link: tarfile.TarInfo) -> bool:
+    """Whether a symbolic link could lead out of the folder that its archive is unpacked into."""
+    target = PurePosixPath(link.linkname)
     ups = 0
     while target.parts[ups : ups + 1] == ("..",):
         ups += 1
     # `..` behind a name could climb out of what another link points to; in front, it climbs from a real directory.
-    if target.is_absolute() or ups >= len(name.parts) or ".." in target.parts[ups:]:
-        return "it links out of the folder"
-    return None
+    return target.is_absolute() or ups >= len(PurePosixPath(link.name).parts) or ".." in target.parts[ups:]

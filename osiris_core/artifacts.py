@@ -21,7 +21,8 @@ def find_artifacts(folder: Path, step_id: str, left_out: Callable[[str, str], ob
     """
     Every regular file below `folder` (a step's own), at any depth, sorted by path.
 
-    A symbolic link counts as the file it points to if that lies in `folder`. Links out of it or to directories,
+    A symbolic link counts as the file it points to if that lies in `folder`; an absolute one becomes relative, so that
+    it holds wherever the artifacts are brought. Links out of it or to directories,
     pipes, sockets, devices and what cannot be read are reported to `left_out` with the reason.
     """
     if folder.is_symlink():
@@ -31,17 +32,25 @@ def find_artifacts(folder: Path, step_id: str, left_out: Callable[[str, str], ob
     for path in sorted(_files(folder, left_out), key=Path.as_posix):
         relative = path.relative_to(folder).as_posix()
         try:
-            status = path.stat()
-            if not path.resolve().is_relative_to(root):
+            status, real = path.stat(), path.resolve()
+            if not real.is_relative_to(root):
                 left_out(relative, "it is a link out of the artifacts directory")
             elif stat.S_ISDIR(status.st_mode):
                 left_out(relative, "it is a link to a directory")
             elif not stat.S_ISREG(status.st_mode):
                 left_out(relative, "it is not a regular file")
             else:
+                if path.is_symlink() and path.readlink().is_absolute():
+                    _link_relatively(path, real)
                 yield ArtifactRecord(step_id, f"{step_id}/{relative}", status.st_size, sha256_of(path))
         except OSError as exc:
             left_out(relative, f"it cannot be read: {exc.strerror}")
+
+
+def _link_relatively(link: Path, real: Path) -> None:
+    beside = link.with_name(f".{link.name[:200]}.{os.getpid()}")
+    beside.symlink_to(os.path.relpath(real, link.parent.resolve()))
+    beside.replace(link)
 
 
 def _files(folder: Path, left_out: Callable[[str, str], object]) -> Iterator[Path]:

@@ -5,9 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from adapters.docker import DockerAdapter, DockerConfig
     from adapters.local import LocalAdapter, LocalConfig
+    from adapters.process import ProcessAdapter, ProcessConfig
+    from remote.adapter import RemoteAdapter
+    from remote.config import RemoteConfig
+    from remote.sandbox import Fate, Sandbox, SandboxError, Transport, TransportClosed
 else:
-    _PLACES = {"LocalAdapter": "adapters.local", "LocalConfig": "adapters.local"}
+    _PLACES = {
+        "DockerAdapter": "adapters.docker",
+        "DockerConfig": "adapters.docker",
+        "Fate": "remote.sandbox",
+        "LocalAdapter": "adapters.local",
+        "LocalConfig": "adapters.local",
+        "ProcessAdapter": "adapters.process",
+        "ProcessConfig": "adapters.process",
+        "RemoteAdapter": "remote.adapter",
+        "RemoteConfig": "remote.config",
+        "Sandbox": "remote.sandbox",
+        "SandboxError": "remote.sandbox",
+        "Transport": "remote.sandbox",
+        "TransportClosed": "remote.sandbox",
+    }
 
     def __getattr__(name):
         if name not in _PLACES:
@@ -17,4 +36,18 @@ else:
         return getattr(load(_PLACES[name]), name)
 
 
-__all__ = ["LocalAdapter", "LocalConfig"]
+__all__ = [
+    "DockerAdapter",
+    "DockerConfig",
+    "Fate",
+    "LocalAdapter",
+    "LocalConfig",
+    "ProcessAdapter",
+    "ProcessConfig",
+    "RemoteAdapter",
+    "RemoteConfig",
+    "Sandbox",
+    "SandboxError",
+    "Transport",
+    "TransportClosed",
+]

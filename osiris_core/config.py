@@ -14,6 +14,11 @@ class AdapterConfig(BaseModel):
         default=False,
         description="Let `duckdb.processor` steps of compiled Osiris manifests read and write files.",
     )
+    code: tuple[str, ...] = Field(
+        default=(),
+        description="Modules (.py), packages and folders of modules with your own drivers; they travel with the run.",
+        examples=[["drivers.py"]],
+    )
     compress_artifacts: bool = Field(
         default=False,
         description="Also keep all artifacts as one archive, `artifacts.tar.gz`, in the session directory.",

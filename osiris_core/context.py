@@ -36,6 +36,8 @@ class ExecutionContext:
         memory_budget_bytes: What tables and steps may use together; a quarter of what the process may when None.
         on_failure: `stop` starts no new step after a failure; `continue` goes on with what does not depend on it.
         checkpoint: Which outputs to keep for a resume: those that are cheap to keep, all, or none.
+        trace_rpc: Append every message between host and worker to this file, masked.
+        debug_step: Stop in a debugger, on this terminal, when this step starts; its time limits are off.
     """
 
     session_id: str = ""
@@ -53,6 +55,8 @@ class ExecutionContext:
     memory_budget_bytes: int | None = None
     on_failure: Literal["stop", "continue"] = "stop"
     checkpoint: Literal["auto", "always", "never"] = "auto"
+    trace_rpc: str | None = None
+    debug_step: str | None = None
 
     def __post_init__(self) -> None:
         if {"/", "\0"} & set(self.session_id) or self.session_id in (".", ".."):

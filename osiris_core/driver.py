@@ -59,7 +59,8 @@ BUILTIN: dict[str, str] = {
 
 class DriverRegistry:
     """
-    Drivers by name: built in, registered here, or from the entry-point group `osiris.drivers`.
+    Drivers by name: built in, registered here, from the entry-point group `osiris.drivers`, or by place
+    (`module:Class`, importable here).
 
     A class is loaded when it is first asked for. What `register` says wins over an entry point of the same
     name, and a built-in name can be taken by nobody.
@@ -111,6 +112,8 @@ class DriverRegistry:
             return found
         if name in cls._registered:
             return cls._registered[name]
+        if ":" in name:
+            return _load_named(name)
         try:
             loaded: Any = cls._plugins.load(name)
         except PluginError as exc:
@@ -133,6 +136,19 @@ class DriverRegistry:
     def problems(cls) -> list[str]:
         """What is wrong with installed driver plugins, a sentence each. Loads every one."""
         return cls._plugins.problems()
+
+
+def _load_named(name: str) -> type[Any]:
+    """The driver class that a manifest names by its place, `module:Class`."""
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = getattr(import_module(module), attribute)
+    except (Exception, SystemExit) as exc:  # a module may also leave
+        message = f"driver {name!r} cannot be loaded: {exc!r} (name its file or folder in the configuration's `code`)"
+        raise UnknownDriver(message) from exc
+    if not isinstance(found, type) or not callable(getattr(found, "run", None)):
+        raise UnknownDriver(f"driver {name!r}: {found!r} is not a class with a run method")
+    return found
 
 
 def config_model(driver: type[Any]) -> type[BaseModel] | None:

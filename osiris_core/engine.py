@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from osiris_core.attempt import AttemptResult, Place, Share, StepRunner
 from osiris_core.cancellation import GRACE_S
+from osiris_core.driver import DriverRegistry
 from osiris_core.errors import ExecutionError, FailureClass
 from osiris_core.handover import Handover
 from osiris_core.interrupts import Sheltered
@@ -28,6 +29,8 @@ from osiris_core.sampling import TreeSampler
 from osiris_core.schedule import Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from osiris_core.checkpoint import ResumeKeys, ResumePlan
     from osiris_core.journal import Origin
     from osiris_core.plan import StepPlan
@@ -61,6 +64,8 @@ class Engine:
         limits: What it may use.
         resume: What is taken over from an earlier attempt.
         keys: The resume keys to write down; None writes none and keeps no checkpoints.
+        find_driver: The driver class of a name.
+        before_end: Called when every step is over, before the last event.
     """
 
     def __init__(
@@ -72,10 +77,13 @@ class Engine:
         limits: Limits = Limits(),
         resume: ResumePlan | None = None,
         keys: ResumeKeys | None = None,
+        find_driver: Callable[[str], type[Any]] = DriverRegistry.get,
+        before_end: Callable[[], object] = lambda: None,
     ) -> None:
         self.summary: RunSummary | None = None
         self._steps = prepared.steps
         self._limits = limits
+        self._before_end = before_end
         self._reused = resume.reused if resume is not None else {}
         budget_bytes = limits.memory_budget_bytes or default_memory_budget_bytes()
         cpus = cpu_count()
@@ -87,7 +95,7 @@ class Engine:
         self._handover = Handover(to_run, place, budget_bytes // 2, checkpoint, keys, redactor)
         share = Share(budget_bytes // 2 // side_by_side, max(1, cpus // side_by_side))
         self._runner = StepRunner(
-            place, share, self._handover.store, origin, prepared.secrets, prepared.connections, redactor
+            place, share, self._handover.store, origin, prepared.secrets, prepared.connections, redactor, find_driver
         )
         self._records = RunRecords(self._steps, origin, redactor)
         self._schedule = Schedule(self._steps)
@@ -127,6 +135,8 @@ class Engine:
                 running.settled = True
                 running.token.fence()
         wall_ms = round((monotonic() - started_s) * 1000, 3)
+        with suppress(Exception):  # what it does is no part of the run
+            self._before_end()
         self.summary = self._records.summarise(self._schedule, wall_ms, self._stop)
         return self.summary
 

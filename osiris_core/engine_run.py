@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from osiris_core.attempt import Place
 from osiris_core.checkpoint import ResumeKeys, ResumePlan, finished_steps, plan_resume
+from osiris_core.driver import DriverRegistry
 from osiris_core.engine import Engine, Limits
 from osiris_core.journal import read_events
 from osiris_core.sealing import DigestQueue
@@ -14,32 +15,41 @@ from osiris_core.secrets import substitute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
+    from typing import Any
 
+    from osiris_core.journal import Journal
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
     from osiris_core.redaction import Redactor
-    from osiris_core.session import Session, SessionLayout
+    from osiris_core.session import SessionLayout
 
 
 class EngineRun:
     """
     One run of the engine in this process. `cancel` may come before, while and after `run`.
 
-    `locate` turns a step's input path into the file that is here; by default the file that was sealed.
+    Input files are read where `prepared` says that they are. `before_end` is called when every step is over, before
+    the last event.
+
+    Attributes:
+        origin: The engine's voice in the journal, for whoever speaks for it in this process.
     """
 
     def __init__(
         self,
         prepared: PreparedRun,
-        session: Session,
+        layout: SessionLayout,
+        journal: Journal,
         redactor: Redactor,
         *,
         resume: bool = False,
-        locate: Callable[[str, str], str] | None = None,
+        find_driver: Callable[[str], type[Any]] = DriverRegistry.get,
+        before_end: Callable[[], object] = lambda: None,
     ) -> None:
+        self.origin = journal.origin("engine", redactor)
         self._digests = DigestQueue(prepared.input_files)
         try:
-            self._engine = self._set_up(prepared, session, redactor, locate or sealed_locations(prepared), resume)
+            self._engine = self._set_up(prepared, layout, journal, redactor, resume, find_driver, before_end)
         except BaseException:
             self._digests.stop()
             raise
@@ -47,29 +57,24 @@ class EngineRun:
     def _set_up(
         self,
         prepared: PreparedRun,
-        session: Session,
+        layout: SessionLayout,
+        journal: Journal,
         redactor: Redactor,
-        locate: Callable[[str, str], str],
         resume: bool,
+        find_driver: Callable[[str], type[Any]],
+        before_end: Callable[[], object],
     ) -> Engine:
         limits = Limits(**prepared.settings)
         keys = None
         if limits.checkpoint != "never" or resume:
-            keys = ResumeKeys(prepared, session.session_id, self._digests.wait)
+            keys = ResumeKeys(prepared, journal.session_id, self._digests.wait)
         plan = None
         if resume and keys is not None:
-            plan = resume_plan(prepared, session.layout, keys)
-        if session.attempt > 1:
-            _set_aside(session.layout, plan.reused if plan is not None else ())
-        return Engine(
-            prepared,
-            make_place(prepared, session.layout, session.session_id, locate, session.attempt),
-            session.journal.origin("engine", redactor),
-            redactor,
-            limits,
-            plan,
-            keys,
-        )
+            plan = resume_plan(prepared, layout, keys)
+        if journal.attempt > 1:
+            _set_aside(layout, plan.reused if plan is not None else ())
+        place = make_place(prepared, layout, journal.session_id, sealed_locations(prepared), journal.attempt)
+        return Engine(prepared, place, self.origin, redactor, limits, plan, keys, find_driver, before_end)
 
     def run(self) -> RunSummary:
         """Run to the end; what a step did wrong is in the summary. Input files are hashed on return."""

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "osiris.adapters"
 
-BUILTIN = {"local": "adapters.local:LocalAdapter"}
+BUILTIN = {
+    "docker": "adapters.docker:DockerAdapter",
+    "local": "adapters.local:LocalAdapter",
+    "process": "adapters.process:ProcessAdapter",
+}
 
 
 class AdapterFactory:

@@ -15,10 +15,11 @@ MAX_MESSAGE_CHARS = 8_000
 MAX_TRACEBACK_CHARS = 32_000
 _MAX_SEARCHED_CHARS = 1_000_000
 """Longer texts are cut before they are searched for secrets: far from what is kept, so that no half of one stays."""
-_OWN_FRAMES = {
-    str(Path(__file__).with_name(name))
-    for name in ("engine.py", "attempt.py", "retry.py", "tables.py", "cancellation.py")
-}
+# As frames name it: in the zip that travels with a run that is not `__file__`.
+_HERE = Path((lambda: None).__code__.co_filename).parent
+_OWN = ("engine", "engine_run", "attempt", "retry", "tables", "cancellation", "adapter", "interrupts")
+_OWN_FRAMES = {str(_HERE / f"{name}.py") for name in _OWN}
+_OWN_ROOMS = (str(_HERE.parent / "adapters") + "/", str(_HERE.parent / "remote") + "/")
 
 
 def describe_failure(
@@ -55,7 +56,12 @@ def _traceback(error: BaseException) -> str:
 
 def _is_own(filename: str) -> bool:
     """Whether a frame belongs to the engine, or to the library that tries steps again for it."""
-    return filename in _OWN_FRAMES or "/tenacity/" in filename or filename.endswith("/concurrent/futures/_base.py")
+    return (
+        filename in _OWN_FRAMES
+        or filename.startswith(_OWN_ROOMS)
+        or "/tenacity/" in filename
+        or filename.endswith("/concurrent/futures/_base.py")
+    )
 
 
 def _masked(text: str, redactor: Redactor, limit: int) -> str:

@@ -14,12 +14,12 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from osiris_core.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 JOURNAL_VERSION = 1
 JOURNAL_NAME = "events.jsonl"
@@ -54,9 +54,17 @@ class Journal:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._end = _heal(self._fd)
 
-    def origin(self, name: str, redactor: Redactor | None = None) -> Origin:
-        """A numbered voice in this journal: `host` or `engine`. Ask once per origin and attempt."""
-        return Origin(self, name, redactor or Redactor())
+    def origin(self, name: str, redactor: Redactor | None = None, after_seq: int = 0) -> Origin:
+        """
+        A numbered voice in this journal: `host` or `engine`. Ask once per origin and attempt.
+
+        `after_seq` is the last number that was already written, by a process that is no more.
+        """
+        return Origin(self, name, redactor or Redactor(), after_seq)
+
+    def copies(self, origin: str, after_seq: int = 0) -> Copies:
+        """Where the events of an origin that writes elsewhere come in. Ask once per origin and attempt."""
+        return Copies(self, origin, after_seq)
 
     def append(self, line: bytes) -> None:
         """Write one finished line, whole or not at all."""
@@ -94,12 +102,12 @@ class Journal:
 
 
 class Origin:
-    """Writes events of one origin, numbered from 1 without a gap."""
+    """Writes events of one origin, numbered without a gap."""
 
-    def __init__(self, journal: Journal, name: str, redactor: Redactor) -> None:
+    def __init__(self, journal: Journal, name: str, redactor: Redactor, after_seq: int = 0) -> None:
         self._journal = journal
         self._redactor = redactor
-        self._seq = 0
+        self._seq = after_seq
         self._second, self._second_text = -1, ""
         self._head = f'{{"v":{JOURNAL_VERSION},"origin":"{name}","attempt":{journal.attempt},"seq":'
         self._tail = f',"session_id":{_encode(journal.session_id)},"event":"'
@@ -136,6 +144,43 @@ class Origin:
             line = f'{self._head}{seq},"ts":"{ts}"{self._tail}{event}{step}{separator}{body}\n'
             journal.append(line.encode("utf-8", "backslashreplace"))
             self._seq = seq
+
+
+class Copies:
+    """
+    Takes over the events of an origin that writes elsewhere: each once, in their order.
+
+    Attributes:
+        last_seq: The number of the last event that was taken over.
+    """
+
+    def __init__(self, journal: Journal, origin: str, after_seq: int) -> None:
+        self._journal = journal
+        self._origin = origin
+        self.last_seq = after_seq
+
+    def take(self, event: Mapping[str, Any]) -> Literal["new", "seen", "gap"]:
+        """
+        Write an event down if it is the next one. `gap`: some before it are missing, nothing was written.
+
+        Raises:
+            ValueError: It is no event of this origin, attempt and session.
+            OSError: The file cannot be written.
+        """
+        get, journal = event.get, self._journal
+        ours = (get("v"), get("origin"), get("attempt"), get("session_id"))
+        if ours != (JOURNAL_VERSION, self._origin, journal.attempt, journal.session_id):
+            raise ValueError("an event of another run")
+        seq = get("seq")
+        if not isinstance(seq, int) or not isinstance(get("event"), str):
+            raise ValueError("an event without number or name")
+        if seq != self.last_seq + 1:
+            return "seen" if seq <= self.last_seq else "gap"
+        line = _encode(event) + "\n"
+        with journal._lock:
+            journal.append(line.encode("utf-8", "backslashreplace"))
+        self.last_seq = seq
+        return "new"
 
 
 class JournalReader:

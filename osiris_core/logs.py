@@ -110,6 +110,14 @@ def phase_logged(phase: str, context: ExecutionContext) -> Iterator[None]:
             )
 
 
+def log_transfer(context: ExecutionContext, direction: str, size_bytes: int, duration_ms: float) -> None:
+    """Log that something went `up` to a run's place, or came `down` from it, if the context is verbose."""
+    if context.verbose:
+        facts = {"direction": direction, "size_bytes": size_bytes, "duration_ms": duration_ms}
+        with suppress(Exception):  # log lines that cannot be written must not disturb the run
+            _logger().info("transfer.end", session_id=context.session_id, **facts)
+
+
 def event_logger(session_id: str) -> Callable[[dict[str, Any]], None]:
     """A sink that logs events by structlog, with `session_id`, `run_id` and `step_id` bound."""
     log = _logger().bind(session_id=session_id)

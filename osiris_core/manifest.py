@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from osiris_core.documents import Document, read_document
 from osiris_core.errors import FailureClass, ManifestError, Problem
+
+if TYPE_CHECKING:
+    from osiris_core.documents import Document
 
 STEP_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 Scalar = str | int | float | bool | None
@@ -102,7 +104,7 @@ class Manifest(_Model):
     params: dict[str, Param | Scalar] = Field(default={}, description="Parameters with their defaults.")
     steps: Annotated[list[Step], Field(min_length=1, description="The steps, in any order.")]
 
-    _document: Document | None = PrivateAttr(default=None)
+    _document: Any = PrivateAttr(default=None)  # a `documents.Document`
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
     _compiled: bool = PrivateAttr(default=False)
     _cfg_files: list[str] = PrivateAttr(default_factory=list)
@@ -156,6 +158,8 @@ def load_manifest(source: str | Path | Mapping[str, Any] | Manifest, *, base_dir
         copy = source.model_copy()
         copy._base_dir = Path(base_dir).resolve()
         return copy
+    from osiris_core.documents import Document, read_document  # not where steps are run: it imports a YAML reader
+
     document = read_document(Path(source)) if isinstance(source, (str, Path)) else Document(dict(source), "", None)
     if not isinstance(document.data, dict):
         what = "the file is empty" if document.data is None else f"this is a {type(document.data).__name__}"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.connections import ConnectionBook
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.plan import StepPlan
 from osiris_core.sealing import SealedFile
@@ -145,6 +144,8 @@ def _lifted_again(prepared: PreparedRun, context: ExecutionContext, names: list[
     """Values that are written in the connections file itself."""
     if not any(name.startswith("@") for name in names):
         return {}
+    from osiris_core.connections import ConnectionBook  # not where runs arrive prepared: it reads YAML
+
     folder = Path(prepared.sources[0].source).parent if prepared.sources else Path.cwd()
     book = ConnectionBook.find(context.connections, folder)
     for reference in prepared.connections:

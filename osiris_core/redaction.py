@@ -218,6 +218,11 @@ class StreamRedactor:
         self._held = b""
         self._keep = max(0, redactor.longest_bytes - 1)
 
+    @property
+    def held_bytes(self) -> int:
+        """How much of what was fed is held back."""
+        return len(self._held)
+
     def feed(self, data: bytes) -> bytes:
         if not self._keep:
             return data

@@ -45,6 +45,12 @@ def load(name: str) -> ModuleType:
         return _load_apart(name)
 
 
+def load_apart(name: str) -> ModuleType:
+    """Like `load`, but never under the plain names: they stay free for the packages of users who come later."""
+    with _lock:
+        return _apart.get(name) or _load_apart(name)
+
+
 def _finds_ours(room: str, name: str) -> bool:
     """Whether the plain import of `name`, and of anything in `room`, would give ours."""
     if not _has_modules(room):
@@ -92,7 +98,8 @@ def _load_apart(name: str) -> ModuleType:
             package = ModuleType(room)
             package.__path__ = [str(_ROOT / room)]
             sys.modules[room] = package
-        sys.modules.update({key: found for key, found in aside.items() if _is_ours(found)} | _apart)
+        sys.modules.update({key: found for key, found in aside.items() if _is_ours(found)})
+        sys.modules.update(_apart)
         module = import_module(name)
         _apart.update({key: found for key, found in sys.modules.items() if key.startswith(("adapters.", "remote."))})
         return module

@@ -28,12 +28,16 @@ class RunRecords:
     """
     One for a run; the engine calls it with its lock held. Never raises.
 
+    Args:
+        origin: The voice in the journal; None to keep records only.
+
     Attributes:
         first_failure: The record of the step that failed first.
         lost: Why the journal cannot be written any more; from then on nothing is written, and the run is lost.
+        broken: Why the run ended although no step failed: its engine is gone.
     """
 
-    def __init__(self, steps: list[StepPlan], origin: Origin, redactor: Redactor) -> None:
+    def __init__(self, steps: list[StepPlan], origin: Origin | None, redactor: Redactor) -> None:
         self._steps = steps
         self._origin = origin
         self._redactor = redactor
@@ -41,13 +45,25 @@ class RunRecords:
         self._artifacts: dict[str, list[ArtifactRecord]] = {}
         self.first_failure: StepRecord | None = None
         self.lost: Exception | None = None
+        self.broken: ExecutionError | None = None
 
     def _tell(self, event: str, step_id: str | None = None, /, **fields: Any) -> None:
-        if self.lost is None:
+        if self.lost is None and self._origin is not None:
             try:
                 self._origin.emit(event, step_id, **fields)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the engine must go on to stop its steps
                 self.lost = exc
+
+    def restore(
+        self,
+        records: Mapping[str, StepRecord],
+        artifacts: Mapping[str, list[ArtifactRecord]],
+        first_failed: str | None,
+    ) -> None:
+        """Go on from what was written down by an engine that is no more; tells nobody."""
+        self._records.update(records)
+        self._artifacts.update(artifacts)
+        self.first_failure = self._records[first_failed] if first_failed is not None else None
 
     def take_over(self, step_id: str, finished: Finished) -> None:
         """A step need not run: an earlier attempt completed it."""
@@ -177,6 +193,9 @@ class RunRecords:
             )
         if all(record.status in ("completed", "reused") for record in self._records.values()):
             return "completed", None
+        if self.broken is not None and (stop is None or stop.failure_class is not FailureClass.TIMEOUT):
+            cancelled = self.broken.failure_class is FailureClass.CANCELLED
+            return "cancelled" if cancelled else "failed", describe_failure(self.broken, self._redactor)
         failed = self.first_failure
         if stop is not None and (failed is None or failed.status in ("cancelled", "timeout")):
             if stop.failure_class is FailureClass.TIMEOUT:

@@ -159,6 +159,10 @@ class Session:
             {"status": "running", "session_id": self.session_id, "attempt": self.attempt, "started_at": now},
         )
 
+    def record(self, **facts: str) -> None:
+        """Add to what is written down of the run: its token before anything is made for it, its native id after."""
+        write_json(self.layout.run_file, {**(read_json(self.layout.run_file) or {}), **facts})
+
     def close(self) -> None:
         """Let go of the directory; what only the run needed is removed."""
         try:

@@ -15,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from typing import Any
 
 NAMED_GAP = "named gap: "
 
@@ -40,3 +41,34 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+DOCKER_BASE = "osiris-base:bookworm"
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Generator[Any, None, None]:
+    """A client of the real engine, with the base image there."""
+    from contextlib import closing
+
+    from osiris_core.errors import OsirisError
+
+    try:
+        from adapters.docker_engine.client import connect
+
+        client = connect()
+    except (ImportError, OsirisError) as exc:
+        pytest.skip(f"Docker Engine is not running: {exc}")
+    with closing(client):
+        if not client.images.list(DOCKER_BASE):
+            pytest.skip(f"there is no image {DOCKER_BASE}; make it with bash .ci/docker")
+        yield client
+
+
+@pytest.fixture(scope="session")
+def worker_image(docker_client: Any) -> str:
+    """The tag of an image that workers can run in; built once and left for the next time."""
+    from adapters.docker_engine.config import DockerConfig
+    from adapters.docker_image.ensure import ensure_image
+
+    return ensure_image(docker_client, DockerConfig(base_image=DOCKER_BASE), lambda line: None).tag

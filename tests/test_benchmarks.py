@@ -12,13 +12,20 @@ import pytest
 from benchmarks.__main__ import ALL
 from benchmarks.adapter_benchmark import EXAMPLE, AdapterBenchmark
 from osiris_core import AdapterFactory
+from osiris_core.backends import RemoteAdapter
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+IN_CONTAINERS = {"adapter_benchmark", "noop_run", "rpc_round_trip", "events_pipe", "docker_artifact"}
+"""They measure Docker too, where it is; its image is made before, once."""
+
+
 @pytest.mark.parametrize("name", ALL)
-def test_a_benchmark_runs_at_small_size(tmp_path: Path, name: str) -> None:
+def test_a_benchmark_runs_at_small_size(tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
     """Each benchmark alone prints its table, with `--quick`, and leaves nothing in the repository."""
+    if name in IN_CONTAINERS:
+        request.getfixturevalue("worker_image")
     before = {path.name for path in ROOT.iterdir()}
     environment = {**os.environ, "OSIRIS_BENCHMARK_DATA": str(tmp_path)}
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick"]
@@ -27,6 +34,7 @@ def test_a_benchmark_runs_at_small_size(tmp_path: Path, name: str) -> None:
     head, *rows = result.stdout.splitlines()
     assert [cell.strip() for cell in head.split("|")] == ["what", "ours", "yardstick", "ratio", "reach"]
     assert rows
+    assert "not measured" not in result.stdout or name not in IN_CONTAINERS
     assert {path.name for path in ROOT.iterdir()} - before <= {"__pycache__"}
 
 
@@ -34,6 +42,15 @@ def test_every_benchmark_is_run_by_the_target() -> None:
     """`make bench` leaves no benchmark out."""
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def measure(" in path.read_text()}
     assert modules <= set(ALL)
+
+
+def test_round_trips_of_a_remote_adapter_are_measured(tmp_path: Path) -> None:
+    """Any remote adapter's worker is asked, without a run, and is gone afterwards."""
+    with AdapterFactory.create("process") as adapter:
+        assert isinstance(adapter, RemoteAdapter)
+        times_ms = AdapterBenchmark(tmp_path).benchmark_round_trip(adapter, 5)
+    assert len(times_ms) == 5
+    assert min(times_ms) > 0
 
 
 def test_an_adapter_is_measured_phase_by_phase(tmp_path: Path) -> None:

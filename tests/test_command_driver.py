@@ -103,6 +103,7 @@ def test_only_the_declared_environment_travels(tmp_path: Path, monkeypatch: pyte
         "N": "3",
         "OSIRIS_STEP_ID": "step",
         "OSIRIS_ARTIFACTS_DIR": str(tmp_path / "artifacts" / "step"),
+        "OSIRIS_WORK_DIR": str(work),
         "PWD": str(work),
     }
     assert files_with(tmp_path, "undeclared-value-1234") == []

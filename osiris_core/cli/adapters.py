@@ -11,7 +11,7 @@ from osiris_core.cli.options import complete_adapters, json_option
 
 @click.group(cls=Group)
 def adapters() -> None:
-    """Look at adapters: where a run can happen, and their settings."""
+    """Look at adapters: where a run can happen, and their settings; set one up."""
 
 
 @adapters.command("list")
@@ -50,3 +50,35 @@ def adapter_schema(name: str, as_json: bool) -> None:  # noqa: ARG001 - the resu
     from osiris_core.cli.catalogue import adapter_entry, config_schema
 
     stdout.write_json(config_schema(adapter_entry(name)))
+
+
+@adapters.command("setup")
+@click.argument("name", shell_complete=complete_adapters)
+@click.option("--config", metavar="FILE", help="The adapter's configuration, YAML or JSON.")
+@json_option
+def set_up_adapter(name: str, config: str | None, as_json: bool) -> int:
+    """
+    Make what the runs of adapter NAME need, such as an image, so that none of them waits for it.
+
+    What is there already is left alone: this may be called any number of times.
+    """
+    from osiris_core.cli import exits
+    from osiris_core.cli.options import RunOptions
+    from osiris_core.cli.request import _configured_adapter
+    from osiris_core.errors import ExecutionError
+
+    adapter = _configured_adapter(RunOptions(manifest="", adapter=name, config=config))
+    try:
+        # An adapter of somebody else's need not know this hook.
+        made = adapter.setup(adapter.config, stdout.say) if hasattr(adapter, "setup") else None
+    except ExecutionError as exc:
+        stdout.say(f"osiris: {exc}")
+        if as_json:
+            error = {"type": type(exc).__name__, "message": str(exc), "failure_class": exc.failure_class}
+            stdout.write_json({"adapter": name, "status": "failed", "error": error})
+        return exits.FAILED
+    if as_json:
+        stdout.write_json({"adapter": name, "status": "completed", "made": made})
+    else:
+        stdout.write_result(f"{name}: {made or 'everything is there already; nothing had to be made'}")
+    return exits.COMPLETED

@@ -142,3 +142,7 @@ def _add(options: list[Any], function: Callable[..., Any]) -> Callable[..., Any]
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+root_option = click.option(
+    "--root", metavar="D", help="The folder of the sessions. [default: $OSIRIS_HOME/sessions, .osiris/sessions]"
+)

@@ -37,9 +37,9 @@ class Request:
         return self.adapter.prepare(self.manifest, self.context)
 
 
-def make_request(options: RunOptions, *, verbose: bool = False) -> Request:
+def make_request(options: RunOptions, *, verbose: bool = False, **extras: Any) -> Request:
     """
-    The run that the options ask for. Starts nothing, writes nothing.
+    The run that the options ask for. Starts nothing, writes nothing. `extras` go into the context.
 
     Raises:
         PreparationError: With every problem of the options, and those of the manifest beside them.
@@ -69,6 +69,7 @@ def make_request(options: RunOptions, *, verbose: bool = False) -> Request:
         memory_budget_bytes=options.memory_budget,
         on_failure="continue" if options.keep_going else "stop",
         checkpoint=options.checkpoint,
+        **extras,
     )
     if problems and adapter is not None and manifest is not None:
         try:

@@ -29,9 +29,19 @@ _REPEATED = ("adapter", "config", "param", "env", "connections", "base_dir", "ou
 @click.argument("manifest")
 @run_options
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Log every event on standard error instead.")
+@click.option("--trace-rpc", metavar="FILE", help="Append every message to and from the worker to FILE, masked.")
+@click.option("--debug-step", metavar="ID", help="Stop in a debugger when this step starts; needs a terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase, step and transfer.")
 @json_option
-def run(manifest: str, log_format: Any, verbose: bool, as_json: bool, **options: Any) -> int:
+def run(
+    manifest: str,
+    log_format: Any,
+    trace_rpc: str | None,
+    debug_step: str | None,
+    verbose: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """
     Run MANIFEST and print what came of it.
 
@@ -49,11 +59,13 @@ def run(manifest: str, log_format: Any, verbose: bool, as_json: bool, **options:
         from osiris_core.cli.log_output import configure_logs
 
         configure_logs(log_format or "text", debug=verbose)
-    request = make_request(RunOptions(manifest, **options), verbose=logs)
+    if debug_step is not None and not sys.stdin.isatty():
+        raise click.UsageError("--debug-step needs a terminal: the debugger reads what you type")
+    request = make_request(RunOptions(manifest, **options), verbose=logs, trace_rpc=trace_rpc, debug_step=debug_step)
     if request.notice:
         stdout.say(f"osiris: {request.notice}")
     try:
-        report = _run(request, watched=not logs, as_json=as_json)
+        report = _run(request, watched=not logs and debug_step is None, as_json=as_json)
     except OSError as exc:
         return exits.report_lost(exc, as_json=as_json)
     if as_json:

@@ -10,14 +10,11 @@ from click.shell_completion import CompletionItem
 
 from osiris_core.cli import formatting, stdout
 from osiris_core.cli.command import Group
-from osiris_core.cli.options import json_option
+from osiris_core.cli.gc import gc
+from osiris_core.cli.options import json_option, root_option
 
 if TYPE_CHECKING:
     from osiris_core.cli.sessions import SessionInfo
-
-_root_option = click.option(
-    "--root", metavar="D", help="The folder of the sessions. [default: $OSIRIS_HOME/sessions, .osiris/sessions]"
-)
 
 
 def complete_sessions(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -33,7 +30,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@_root_option
+@root_option
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @json_option
 def list_runs(root: str | None, limit: int, as_json: bool) -> None:
@@ -66,7 +63,7 @@ def list_runs(root: str | None, limit: int, as_json: bool) -> None:
 
 @runs.command("show")
 @click.argument("name", metavar="[ID]", default="latest", shell_complete=complete_sessions)
-@_root_option
+@root_option
 @json_option
 def show_run(name: str, root: str | None, as_json: bool) -> None:
     """
@@ -81,6 +78,9 @@ def show_run(name: str, root: str | None, as_json: bool) -> None:
         stdout.write_json({**session.report, **session.to_json(), "steps": _steps(session)})
     else:
         stdout.write_result("\n".join(_lines(session)))
+
+
+runs.add_command(gc)
 
 
 def _steps(session: SessionInfo) -> list[dict[str, Any]]:

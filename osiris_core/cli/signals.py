@@ -91,7 +91,7 @@ def leave_at_once(session_dir: str, *, as_json: bool) -> None:
     # No stream of Python's from here on: whoever holds its lock may never let go of it.
     with suppress(OSError):
         cursor = b"\x1b[?25h\n" if os.isatty(2) else b""  # the live view hides it
-        os.write(2, cursor + b"osiris: left at once; steps were not waited for\n")
+        os.write(2, cursor + b"osiris: left at once; steps were not waited for (osiris runs gc removes the rest)\n")
     if as_json:
         stdout.write_json(status)
     os._exit(exits.CANCELLED)

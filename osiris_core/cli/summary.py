@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 MAX_STEPS, MAX_ARTIFACTS, MAX_TRACEBACK_LINES = 40, 20, 12
 _BAD = ("failed", "timeout", "cancelled")
-_OWN_ERRORS = frozenset({"StepError", "ConfigError", "RunCancelled", "RunTimeout", "SealBroken", "CollectError"})
+_OWN_ERRORS = frozenset(
+    {
+        *("StepError", "ConfigError", "RunCancelled", "RunTimeout", "SealBroken", "CollectError"),
+        *("SandboxError", "ImageError", "EngineUnreachable", "NotThere", "WorkerLost", "ProtocolError", "RpcError"),
+    }
+)
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -76,6 +81,9 @@ def failure_lines(report: Mapping[str, Any], traceback_lines: int | None) -> lis
     failed = next((step for step in report.get("steps") or [] if step["status"] in _BAD), None)
     place = f"step '{failed['step_id']}': " if failed else ""
     lines = [f"{place}{error['failure_class']}: {error['type']}: {error['message']}"]
+    last_output = str((error.get("details") or {}).get("last_output") or "")
+    if last_output:  # of an engine that crashed: with the stack, as far as Python could still tell it
+        return [*lines, "  its last output:", *(f"    {line}" for line in last_output.rstrip().splitlines())]
     traceback = str(error.get("traceback") or "").rstrip().splitlines()
     # Our own drivers say all there is to know in the message; a traceback helps where the code is the user's.
     if traceback_lines is None or error["type"] not in _OWN_ERRORS:

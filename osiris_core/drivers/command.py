@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from osiris_core.drivers.command_config import CommandConfig
@@ -72,11 +73,11 @@ config:
             **variables,
             "OSIRIS_STEP_ID": step_id,
             "OSIRIS_ARTIFACTS_DIR": str(ctx.artifacts_dir),
+            "OSIRIS_WORK_DIR": str(cwd),
             "PWD": str(cwd),
         }
         argv = config.argv or ["/bin/sh", "-c", config.shell or ""]
-        kills_before = oom_kills()
-        finished = self._execute(config, argv, cwd, environment, ctx)
+        finished = self.execute(config, argv, cwd, environment, ctx)
         ctx.metric("memory_usage_mb", round(finished.peak_rss_bytes / (1 << 20), 3))
         problems = workspace.keep_artifacts(config.artifacts, ctx.artifacts_dir) if config.artifacts else []
         succeeded = finished.exit_code in config.success_exit_codes
@@ -85,18 +86,25 @@ config:
                 ctx.log(problem, level="warning")
         ctx.raise_if_cancelled()
         if not succeeded:
-            raise ended_badly(finished, _risen(kills_before, oom_kills()), ctx)
+            raise ended_badly(finished, finished.oom_kills, ctx)
         if problems:
             raise StepError("; ".join(problems), step_id=step_id)
         return workspace.outputs(config) or None
 
-    @staticmethod
-    def _execute(
-        config: CommandConfig, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], ctx: StepContext
+    def execute(
+        self, config: CommandConfig, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], ctx: StepContext
     ) -> Finished:
+        """
+        Run `argv` to its end, wherever this driver's commands run; no process of it is left.
+
+        Raises:
+            StepError: It cannot start.
+        """
         process = CommandProcess(ctx, follow=config.log_output)
+        kills_before = oom_kills()
         try:
-            return process.run(argv, cwd, environment, config.stdin)
+            finished = process.run(argv, cwd, environment, config.stdin)
+            return replace(finished, oom_kills=_risen(kills_before, oom_kills()))
         except OSError as exc:
             if process.started:
                 raise

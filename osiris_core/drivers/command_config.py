@@ -14,7 +14,7 @@ TableFormat = Literal["csv", "parquet", "arrow"]
 OutputFormat = Literal["csv", "parquet", "arrow", "json"]
 
 STEP_TOKEN = "OSIRIS_STEP_TOKEN"  # noqa: S105 - the name of a variable that marks processes, no secret
-RESERVED = re.compile(rf"{STEP_TOKEN}|OSIRIS_STEP_ID|OSIRIS_ARTIFACTS_DIR|OSIRIS_INPUT_.*|PWD")
+RESERVED = re.compile(rf"{STEP_TOKEN}|OSIRIS_STEP_ID|OSIRIS_ARTIFACTS_DIR|OSIRIS_WORK_DIR|OSIRIS_INPUT_.*|PWD")
 _FORMAT_BY_SUFFIX: dict[str, OutputFormat] = {
     ".csv": "csv",
     ".parquet": "parquet",

@@ -38,9 +38,13 @@ class OutputLog:
     def pump(self) -> bool:
         """Take what is there, waiting for it if need be; False at the end of the stream."""
         data = os.read(self.fd, READ_BYTES)
+        self.feed(data)
+        return bool(data)
+
+    def feed(self, data: bytes) -> None:
+        """Take what came another way than by the pipe."""
         if data:
             self._write(self._masking.feed(data))
-        return bool(data)
 
     def finish(self) -> None:
         """Write what was held back and close the file. May be called twice."""

@@ -42,12 +42,17 @@ MAX_DRAIN_READS = 256
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended: `exit_code`, negative for a signal; peak memory; tails of its output, masked."""
+    """
+    How a command ended: `exit_code`, negative for a signal; peak memory; tails of its output, masked.
+
+    `oom_kills` is how many processes the kernel killed meanwhile for lack of memory; None when nobody can tell.
+    """
 
     exit_code: int
     peak_rss_bytes: int
     stdout_tail: str
     stderr_tail: str
+    oom_kills: int | None = None
 
 
 class CommandProcess:

@@ -67,7 +67,7 @@ def read_csv(step_id: str, config: CsvExtractorConfig, ctx: StepContext) -> Tabl
     name = Path(config.path).name
 
     def fail(message: str, **details: Any) -> StepError:
-        return StepError(f"{name}: {message}", step_id=step_id, details={"path": config.path, **details})
+        return StepError(f"{name}: {message}", step_id=step_id, details={"file": name, **details})
 
     if not Path(config.path).is_file():
         raise fail("is a directory" if Path(config.path).exists() else "no such file")

@@ -94,14 +94,15 @@ def _open(path: str) -> pq.ParquetFile:
 def _selected(step_id: str, config: ParquetExtractorConfig, schema: pa.Schema) -> pa.Schema:
     if config.columns is None:
         return schema
+    file = Path(config.path).name
     for name in config.columns:
         count = schema.names.count(name)
         if count == 1 and config.columns.count(name) == 1:
             continue
         if count:
-            _fail(step_id, f"{config.path}: column '{name}' is asked for, or is in the file, more than once", "columns")
+            _fail(step_id, f"{file}: column '{name}' is asked for, or is in the file, more than once", "columns")
         hint = did_you_mean(name, schema.names) or f"columns of the file: {', '.join(schema.names)}"
-        _fail(step_id, f"{config.path} has no column '{name}'; {hint}", "columns")
+        _fail(step_id, f"{file} has no column '{name}'; {hint}", "columns")
     return pa.schema([schema.field(name) for name in config.columns])
 
 
@@ -250,22 +251,23 @@ def _plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 @contextmanager
 def _explained(step_id: str, path: str) -> Iterator[None]:
+    name = Path(path).name  # where it lies differs from place to place
     try:
         yield
     except FileNotFoundError as exc:
-        raise StepError(f"{path} does not exist", step_id=step_id, details={"path": path}) from exc
+        raise StepError(f"{name} does not exist", step_id=step_id, details={"file": name}) from exc
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OSError) as exc:
         if isinstance(exc, OSError) and exc.errno is not None:
             raise  # the disk or the rights, not the file's content
-        message = f"{path}: {exc}"
+        message = f"{name}: {exc}"
         if Path(path).is_dir():
-            message = f"{path} is a folder, not a file"
+            message = f"{name} is a folder, not a file"
         elif "magic bytes" in str(exc) or "file size is" in str(exc):
-            message = f"{path} is not a Parquet file, or it is cut off: {exc}"
+            message = f"{name} is not a Parquet file, or it is cut off: {exc}"
         elif isinstance(exc, OSError):
-            message = f"{path} is damaged: {exc}"
+            message = f"{name} is damaged: {exc}"
         raise StepError(
-            message, step_id=step_id, failure_class=FailureClass.USER_ERROR, details={"path": path}
+            message, step_id=step_id, failure_class=FailureClass.USER_ERROR, details={"file": name}
         ) from exc
 
 

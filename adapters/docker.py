@@ -1,0 +1,203 @@
+"""The Docker adapter: one container a run, or, with `engine: host`, one a command."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from adapters.docker_engine.check import engine_problems, host_problems, missing_variables
+from adapters.docker_engine.client import connect, is_local
+from adapters.docker_engine.command import driver_finder, other_drivers
+from adapters.docker_engine.config import DockerConfig
+from adapters.docker_engine.exec import CommandPlace
+from adapters.docker_engine.gc import find_leftovers
+from adapters.docker_engine.sandbox import DockerSandbox
+from adapters.docker_engine.spec import network_of
+from adapters.docker_engine.variables import declared, missing
+from adapters.docker_image.check import image_problems
+from adapters.docker_image.ensure import ensure_image, set_up
+from osiris_core.adapter import ExecutionAdapter
+from osiris_core.errors import PreparationError, Problem
+from osiris_core.sealing import DigestQueue
+from remote.adapter import RemoteAdapter
+from remote.sandbox import SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from adapters.docker_engine.client import Client
+    from adapters.docker_image.ensure import WorkerImage
+    from osiris_core.collection import Run
+    from osiris_core.config import AdapterConfig
+    from osiris_core.context import ExecutionContext
+    from osiris_core.engine_run import EngineRun
+    from osiris_core.leftovers import Leftover
+    from osiris_core.manifest import Manifest
+    from osiris_core.prepared import PreparedRun
+    from osiris_core.records import RunSummary
+
+__all__ = ["DockerAdapter", "DockerConfig"]
+
+
+class DockerAdapter(RemoteAdapter):
+    """
+    Runs manifests in containers of Docker Engine: not as root, without capabilities and, unless a driver needs one,
+    without a network. What it makes is gone when `collect` returns, and marked with labels until then.
+    """
+
+    name = "docker"
+    Config: ClassVar[type[AdapterConfig]] = DockerConfig
+    example: ClassVar[str] = """\
+type: docker
+base_image: python:3.12-slim
+memory: 2g
+cpu: 2
+"""
+    config: DockerConfig
+
+    def __init__(self, config: AdapterConfig | None = None) -> None:
+        super().__init__(config)
+        self._clients: dict[str, Client] = {}
+        self._digests: dict[str, DigestQueue] = {}
+        self._missing: dict[str, dict[str, str]] = {}
+        self._engine_runs: set[EngineRun] = set()
+
+    @classmethod
+    def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:
+        """Make the image beforehand; says what was made, None when nothing was to be done."""
+        assert isinstance(config, DockerConfig)
+        return set_up(config, progress)
+
+    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - labels know them
+        with closing(connect()) as client:
+            return find_leftovers(client)
+
+    def prepare(self, manifest: str | Path | Mapping[str, object] | Manifest, context: ExecutionContext) -> PreparedRun:
+        self._missing[context.session_dir] = missing(self.config.env_vars, context)
+        return super().prepare(manifest, declared(self.config.env_vars, context))
+
+    def execute(self, prepared: PreparedRun, context: ExecutionContext) -> None:
+        super().execute(prepared, declared(self.config.env_vars, context))
+
+    def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:
+        problems: list[Problem] = []
+        if self.config.engine == "host":
+            problems += other_drivers(prepared.steps)
+            ExecutionAdapter.check(self, prepared, context)
+        else:
+            try:
+                super().check(prepared, context)
+            except PreparationError as exc:
+                problems += exc.problems
+        problems += missing_variables(self._missing.pop(context.session_dir, {}))
+        try:
+            with closing(connect()) as client:
+                problems += engine_problems(client, self.config)
+                problems += host_problems(client, self.config, prepared)
+                found = image_problems(client, self.config, {**os.environ, **context.environment})
+                problems += [replace(problem, key=f"docker.{problem.key}") for problem in found]
+        except SandboxError as exc:
+            problems.append(Problem(str(exc), key="docker"))
+        if problems:
+            raise PreparationError(problems)
+
+    def make_sandbox(self, run: Run, context: ExecutionContext, token: str) -> DockerSandbox:
+        client = self._connect(context)
+        image = self._image(client, run, context)
+        inputs = [file.source for file in run.prepared.input_files] if self.config.mount_inputs else []
+        if inputs:  # packing would have hashed them
+            self._digests[context.session_dir] = DigestQueue(run.prepared.input_files)
+        return DockerSandbox(
+            client,
+            self.config,
+            image.image_id,
+            image.python,
+            token=token,
+            session_id=context.session_id,
+            session_dir=context.session_dir,
+            image_name=image.tag,
+            network=self._network(run),
+            inputs=inputs,
+        )
+
+    def start(self, run: Run, context: ExecutionContext) -> RunSummary:
+        if self.config.engine == "worker":
+            return super().start(run, context)
+        engine_run = self._engine_here(run, context)
+        self._engine_runs.add(engine_run)
+        try:
+            if run.cancel_reason is not None:
+                engine_run.cancel(run.cancel_reason)
+            return engine_run.run()
+        finally:
+            run.summary = engine_run.summary
+            self._engine_runs.discard(engine_run)
+
+    def _engine_here(self, run: Run, context: ExecutionContext) -> EngineRun:
+        from osiris_core.engine_run import EngineRun  # brings pyarrow: 60 ms for runs whose engine is elsewhere
+
+        assert run.session is not None
+        client = self._connect(context)
+        image = self._image(client, run, context)
+        place = CommandPlace(
+            client=client,
+            config=self.config,
+            image=image.image_id,
+            image_name=image.tag,
+            network=self._network(run),
+            session_id=context.session_id,
+            session_dir=context.session_dir,
+            hides_values=bool(run.prepared.secret_names),
+            sees_processes=is_local(client),
+        )
+        return EngineRun(
+            run.prepared,
+            run.session.layout,
+            run.session.journal,
+            run.redactor,
+            resume=context.resume,
+            find_driver=driver_finder(place, run.prepared.environment),
+        )
+
+    def stop(self, reason: str) -> None:
+        super().stop(reason)
+        for engine_run in self._engine_runs.copy():
+            engine_run.cancel(reason)
+
+    def release(self, run: Run) -> None:
+        session_dir = str(run.session.layout.root) if run.session is not None else ""
+        client = self._clients.pop(session_dir, None)
+        digests = self._digests.pop(session_dir, None)
+        if digests is not None:
+            digests.stop() if run.error is not None else digests.wait()
+        try:
+            super().release(run)
+        finally:
+            if client is not None:
+                client.close()
+
+    def _connect(self, context: ExecutionContext) -> Client:
+        client = self._clients[context.session_dir] = connect()
+        return client
+
+    def _image(self, client: Client, run: Run, context: ExecutionContext) -> WorkerImage:
+        image = ensure_image(
+            client,
+            self.config,
+            lambda line: self._say(run, line, "info"),
+            values={**os.environ, **context.environment},
+            cancelled=lambda: run.cancel_reason is not None,
+        )
+        run.extra["image"] = {"name": image.tag, "id": image.image_id}
+        return image
+
+    def _network(self, run: Run) -> str:
+        return network_of(self.config, (step["driver"] for step in run.prepared.manifest["steps"]))
+
+    @staticmethod
+    def _say(run: Run, message: str, level: str) -> None:
+        if run.host is not None:
+            run.host.emit("log", level=level, message=message, stream="docker")

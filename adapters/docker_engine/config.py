@@ -1,0 +1,252 @@
+"""The settings of the Docker adapter."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from adapters.docker_engine.volumes import Volume, parse_volumes
+from osiris_core.secrets import REFERENCE
+from remote.config import RemoteConfig
+
+MIN_MEMORY_BYTES = 6 << 20
+_SIZE = re.compile(r"(\d+)([bkmg]?)", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_USER = re.compile(r"[a-z_][a-z0-9_-]*|\d+(:\d+)?", re.IGNORECASE)
+_CAPABILITY = re.compile(r"(CAP_)?[A-Z][A-Z_]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PLATFORM = re.compile(r"linux/[a-z0-9]+(/v\d+)?")
+
+Size = Annotated[int | str, Field(union_mode="left_to_right")]
+
+
+def size_bytes(value: int | str) -> int:
+    """A size as Docker writes it: bytes, or a number with b, k, m or g."""
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError("give a size in bytes, or a whole number with b, k, m or g: 512m, 2g")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+class DockerConfig(RemoteConfig):
+    """Settings of the Docker adapter. The engine is the one that DOCKER_HOST names, or this machine's own."""
+
+    type: Literal["docker"] = Field(default="docker", description="Selects this adapter.")
+    engine: Literal["worker", "host"] = Field(
+        default="worker",
+        description="worker: the whole run happens in one container. host: the engine stays here, and each `command` "
+        "step runs in a container of its own, whose image needs no Python; the image's entry point is not used.",
+    )
+
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A ready image, used as it is. For `worker` it must hold the worker's packages; without it one is "
+        "built from `base_image` once, and reused.",
+        examples=["registry.example.org/team/model:4"],
+    )
+    base_image: str = Field(
+        default="python:3.12-slim", min_length=1, description="What the worker image is built from."
+    )
+    requirements: tuple[str, ...] = Field(
+        default=(), description="Further Python packages for the worker image.", examples=[["polars>=1.20"]]
+    )
+    apt_packages: tuple[str, ...] = Field(
+        default=(), description="Further Debian packages for the worker image.", examples=[["libgomp1"]]
+    )
+    wheels_dir: str | None = Field(
+        default=None, description="Install from the wheels in this folder only, without a network."
+    )
+    dockerfile: str | None = Field(
+        default=None, description="Build the image from this Dockerfile. Built anew when its contents change."
+    )
+    build_context: str | None = Field(
+        default=None, description="The folder that is sent to the build; the Dockerfile's own without it."
+    )
+    build_args: dict[str, str] = Field(
+        default_factory=dict, description="Arguments of the build. No secrets: they stay in the image's history."
+    )
+    platform: str | None = Field(
+        default=None, description="The platform of the image, where it has several.", examples=["linux/amd64"]
+    )
+    pull_policy: Literal["always", "missing", "never"] = Field(
+        default="missing", description="When an image is fetched from its registry."
+    )
+    registry_auth: dict[Literal["username", "password"], str] | None = Field(
+        default=None,
+        description="Credentials of the registry, by the name of the variable that holds them.",
+        examples=[{"username": "${REG_USER}", "password": "${REG_PASSWORD}"}],
+    )
+
+    cpu: float | None = Field(
+        default=None, ge=0.01, allow_inf_nan=False, description="How many processors a container may use.", examples=[2]
+    )
+    memory: Size | None = Field(
+        default=None,
+        description="How much memory a container may use, swap included; at least 6m.",
+        examples=["512m", "2g"],
+    )
+    pids_limit: int = Field(default=1024, ge=8, description="How many processes and threads a container may have.")
+    shm_size: Size | None = Field(default=None, description="Size of /dev/shm.", examples=["256m"])
+    tmpfs: dict[str, Size] = Field(
+        default_factory=dict,
+        description="Folders in memory, by path, with their size. TMPDIR is on disk and needs none.",
+        examples=[{"/tmp": "64m"}],  # noqa: S108 - a path inside the container
+    )
+    network: str = Field(
+        default="auto",
+        description="auto: none, unless a driver of the manifest needs one, then bridge. Else none, bridge, or the "
+        "name of a network of the engine's.",
+    )
+    user: str | None = Field(
+        default=None,
+        description="Who the processes are: a name of the image's, uid, or uid:gid; root only when it is named here. "
+        "Without it: who runs this, or 10001 instead of root. With `engine: host` it is always who runs this.",
+        examples=["1000:1000"],
+    )
+    working_dir: str | None = Field(
+        default=None,
+        pattern="^/",
+        description="With `engine: host`: the folder inside the image that commands start in, instead of the step's "
+        "own (which is in OSIRIS_WORK_DIR, and where declared outputs are looked for).",
+        examples=["/opt/model"],
+    )
+    read_only: bool = Field(default=True, description="Whether the image's own files cannot be written to.")
+    cap_add: tuple[str, ...] = Field(
+        default=(), description="Capabilities to grant; all others are taken away.", examples=[["NET_BIND_SERVICE"]]
+    )
+    volumes: tuple[str, ...] = Field(
+        default=(),
+        description="Folders and files of this machine, as host:container or host:container:ro|rw (rw without it). A "
+        "relative host path starts at the current directory.",
+        examples=[["/data/grids:/grids:ro"]],
+    )
+    mount_inputs: bool = Field(
+        default=False,
+        description="Mount the run's input files read-only instead of copying them. Needs an engine on this machine.",
+    )
+    env_vars: dict[str, str] = Field(
+        default_factory=dict,
+        description="Variables declared for every run: a public value, or ${NAME} for the secret value of a variable "
+        "here. What a run declares itself wins.",
+        examples=[{"OMP_NUM_THREADS": "2", "API_TOKEN": "${API_TOKEN}"}],
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Labels for container and volume.", examples=[{"team": "tides"}]
+    )
+    remove_container: bool = Field(
+        default=True, description="false: leave the stopped container and its volume, as `keep` does."
+    )
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory is None else size_bytes(self.memory)
+
+    @property
+    def mounts(self) -> list[Volume]:
+        """`volumes`, parsed; relative paths start at the present directory."""
+        return parse_volumes(self.volumes)
+
+    @property
+    def keeps_container(self) -> bool:
+        return self.keep or not self.remove_container
+
+    @field_validator("memory", "shm_size")
+    @classmethod
+    def _is_size(cls, value: int | str | None) -> int | str | None:
+        if value is not None and size_bytes(value) < MIN_MEMORY_BYTES:
+            raise ValueError("at least 6m (6 MiB): the engine takes no less")
+        return value
+
+    @field_validator("tmpfs")
+    @classmethod
+    def _tmpfs_is_possible(cls, tmpfs: dict[str, int | str]) -> dict[str, int | str]:
+        for path, size in tmpfs.items():
+            if not path.startswith("/") or path == "/" or ":" in path:
+                raise ValueError(f"{path!r} is no folder of a container: give an absolute path")
+            size_bytes(size)
+        return tmpfs
+
+    @field_validator("volumes")
+    @classmethod
+    def _volumes_are_possible(cls, volumes: tuple[str, ...]) -> tuple[str, ...]:
+        parse_volumes(volumes)
+        return volumes
+
+    @field_validator("network")
+    @classmethod
+    def _network_isolates(cls, network: str) -> str:
+        if network == "host" or network.startswith("container:"):
+            raise ValueError(f"{network!r} gives up isolation; use bridge, or the name of a network of the engine's")
+        if not _NETWORK.fullmatch(network):
+            raise ValueError(f"{network!r} is no name of a network; use auto, none, bridge, or such a name")
+        return network
+
+    @field_validator("user")
+    @classmethod
+    def _is_user(cls, user: str | None) -> str | None:
+        if user is not None and not _USER.fullmatch(user):
+            raise ValueError(f"{user!r} is no user; give a name, uid or uid:gid")
+        return user
+
+    @field_validator("cap_add")
+    @classmethod
+    def _capabilities_are_named(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name in ("ALL", "CAP_ALL") or not _CAPABILITY.fullmatch(name):
+                raise ValueError(f"{name!r} is no capability; name each, as in NET_BIND_SERVICE")
+        return names
+
+    @field_validator("platform")
+    @classmethod
+    def _platform_is_linux(cls, platform: str | None) -> str | None:
+        if platform is not None and not _PLATFORM.fullmatch(platform):
+            raise ValueError(f"{platform!r} is no platform of Linux containers; write it as linux/amd64")
+        return platform
+
+    @field_validator("env_vars")
+    @classmethod
+    def _variables_can_be_set(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name, value in variables.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of an environment variable")
+            if "\0" in value:
+                raise ValueError(f"the value of {name} contains a NUL character")
+        return variables
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_free(cls, labels: dict[str, str]) -> dict[str, str]:
+        for name in labels:
+            if not name or name == "osiris" or name.startswith("osiris."):
+                raise ValueError(f"the label {name!r} is ours; take another name")
+        return labels
+
+    @field_validator("registry_auth")
+    @classmethod
+    def _password_by_name(cls, auth: dict[str, str] | None) -> dict[str, str] | None:
+        if auth is not None:
+            if set(auth) != {"username", "password"}:
+                raise ValueError("give username and password")
+            if not REFERENCE.fullmatch(auth["password"]):
+                raise ValueError("write the password as ${NAME}: its value stays in that variable")
+        return auth
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> DockerConfig:
+        if self.image is not None and self.dockerfile is not None:
+            raise ValueError("give image or dockerfile, not both")
+        if self.dockerfile is None and (self.build_context is not None or self.build_args):
+            raise ValueError("build_context and build_args need a dockerfile")
+        if self.engine == "host" and self.image is None and self.dockerfile is None:
+            raise ValueError("engine: host runs commands in an image of yours; give image or dockerfile")
+        if self.engine == "host" and self.mount_inputs:
+            raise ValueError("mount_inputs is for engine: worker; with engine: host nothing is copied anyway")
+        if self.engine == "worker" and self.working_dir is not None:
+            raise ValueError("working_dir is for engine: host; in a worker each step has a directory of its own")
+        if self.engine == "host" and self.user is not None:
+            raise ValueError("user is for engine: worker; with engine: host files must belong to who runs this")
+        return self

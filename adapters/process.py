@@ -1,0 +1,156 @@
+"""The process adapter: a worker as a child process. The whole remote path, with no container and no account."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import PurePosixPath
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from adapters.process_gc import find_leftovers
+from osiris_core.archive import pack_stream
+from osiris_core.arrival import unpack_stream
+from osiris_core.process_tree import ProcessTree
+from remote.adapter import RemoteAdapter
+from remote.config import RemoteConfig
+from remote.file_transport import FileTransport
+from remote.pipe_transport import FolderFiles, PipeTransport
+from remote.sandbox import Fate, SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from osiris_core.collection import Run
+    from osiris_core.config import AdapterConfig
+    from osiris_core.context import ExecutionContext
+    from osiris_core.leftovers import Leftover
+    from remote.sandbox import Sandbox, Transport
+
+MARKER = "OSIRIS_WORKER_TOKEN"
+END_LIMIT_S = 0.2
+"""How long an end that is just being reported is waited for."""
+GRACE_S = 5.0
+"""How long a worker that is not over yet may take to end what is below it."""
+
+
+class ProcessConfig(RemoteConfig):
+    """Settings of the process adapter."""
+
+    type: Literal["process"] = Field(default="process", description="Selects this adapter.")
+    python: str = Field(
+        default=sys.executable,
+        description="The interpreter of the worker: one with the packages that your drivers need.",
+    )
+
+
+class ProcessAdapter(RemoteAdapter):
+    """Runs steps in a child process with a supervisor of its own: nothing of a run is left when that ends."""
+
+    name = "process"
+    Config: ClassVar[type[AdapterConfig]] = ProcessConfig
+
+    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:
+        return list(find_leftovers(session_dirs, MARKER))
+
+    def make_sandbox(self, run: Run, context: ExecutionContext, token: str) -> Sandbox:  # noqa: ARG002 - the contract's
+        assert isinstance(self.config, ProcessConfig)
+        assert run.session is not None
+        return ProcessSandbox(self.config.python, run.session.layout.root / f"process-{token[:8]}", token)
+
+
+class ProcessSandbox:
+    """A folder and a process tree. See `remote.sandbox.Sandbox`."""
+
+    def __init__(self, python: str, folder: Path, token: str) -> None:
+        self.python = python
+        self.work_dir = PurePosixPath(folder)
+        self.reads_in_place: dict[str, str] = {}
+        self._folder = folder
+        self._token = token
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tree: ProcessTree | None = None
+
+    def start(self) -> str:
+        try:
+            self._folder.mkdir(mode=0o700)
+        except OSError as exc:
+            raise SandboxError(f"the worker's folder cannot be made: {exc}") from exc
+        return self._folder.name
+
+    def put(self, archive: Path) -> None:
+        with archive.open("rb") as file:
+            unpack_stream(iter(lambda: file.read(1 << 20), b""), self._folder)
+
+    def open(self, argv: Sequence[str]) -> Transport:
+        home = os.environ.get("HOME", "/")
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": home,
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            MARKER: self._token,
+        }
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise SandboxError(f"the worker cannot be started with {self.python}: {exc.strerror}") from exc
+        self._tree = ProcessTree(self._process.pid, f"{MARKER}={self._token}")
+        return PipeTransport(self._process)
+
+    def reconnect(self) -> Transport:
+        return FileTransport(FolderFiles(self._folder), lambda: self._how_it_ended(0) is None)
+
+    def get(self, folder: str) -> Iterator[bytes]:
+        return pack_stream(self._folder / folder, folder)
+
+    def fate(self) -> Fate:
+        if self._process is None:
+            return Fate(running=False, message="the worker was not started")
+        code = self._how_it_ended(END_LIMIT_S)
+        if code is None:
+            return Fate(running=True)
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return Fate(running=False, exit_code=code, message=f"the worker process {how}")
+
+    def _how_it_ended(self, timeout_s: float) -> int | None:
+        """Its exit code, or minus its signal; None while it runs. Not reaped: `stop` needs its pid to be its own."""
+        assert self._process is not None
+        deadline_s = monotonic() + timeout_s
+        while self._process.returncode is None:
+            found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is not None:
+                return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            if monotonic() >= deadline_s:
+                return None
+            sleep(0.005)
+        return self._process.returncode
+
+    def stop(self, *, keep: bool = False) -> str:
+        if self._process is not None and self._tree is not None:
+            with suppress(OSError):
+                self._process.terminate()  # the supervisor ends what is below it better than anybody
+            self._how_it_ended(GRACE_S)
+            self._tree.terminate(0)
+            self._tree.close()
+            self._process.wait()
+        if keep:
+            return f"the worker's folder was kept: {self._folder} (osiris runs gc removes it)"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return ""

@@ -1,0 +1,139 @@
+"""Unpacks a tree that arrives from elsewhere as a stream, hashing it while it is written. Trusts nothing in it."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import zlib
+from typing import TYPE_CHECKING
+
+from osiris_core.archive import MAX_MEMBERS, MAX_UNPACKED_BYTES, Member, leads_out, refused
+from osiris_core.errors import CollectError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+
+def unpack_stream(
+    pieces: Iterable[bytes],
+    folder: Path,
+    *,
+    wanted: Callable[[str], bool] = lambda _: True,
+    max_bytes: int = MAX_UNPACKED_BYTES,
+    max_members: int = MAX_MEMBERS,
+    skip_strays: bool = False,
+) -> dict[str, str]:
+    """
+    Unpack a tar without compression that comes in pieces into `folder`; give the sha256 of every regular file by name.
+
+    Members that are not `wanted` are skipped; with `skip_strays` links out of `folder` and pipes are too: user code may
+    leave them among its artifacts, and they are none. Files and folders get the permission bits that they had, and the
+    caller as owner.
+
+    Raises:
+        CollectError: A member is absolute, contains `..`, goes through a link, links out of `folder` or is a device
+            or hard link, or there is more than the limits allow; or the stream is broken or ends early. What was
+            unpacked until then stays.
+    """
+    digests: dict[str, str] = {}
+    size_bytes = members = 0
+    source = _Source(iter(pieces))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.TarFile(fileobj=source, mode="r", tarinfo=Member) as tar:  # type: ignore[arg-type]
+            for member in tar:
+                members += 1
+                size_bytes += member.size
+                if members > max_members or size_bytes > max_bytes:
+                    raise CollectError(f"what arrives is more than {max_bytes} bytes or {max_members} members")
+                if wanted(member.name) and not (skip_strays and _is_stray(member)):
+                    if (reason := refused(member, folder)) is not None:
+                        raise CollectError(f"{member.name!r} may not be unpacked: {reason}")
+                    _place(source, member, folder, digests)
+                tar.members.clear()  # type: ignore[attr-defined]
+        source.read_to_end()
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as exc:
+        raise CollectError(f"what arrived cannot be unpacked: {exc}") from exc
+    return digests
+
+
+def _is_stray(member: tarfile.TarInfo) -> bool:
+    return member.isfifo() or (member.issym() and leads_out(member))
+
+
+def _place(source: _Source, member: tarfile.TarInfo, folder: Path, digests: dict[str, str]) -> None:
+    target = folder / member.name
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        target.chmod(member.mode & 0o777 | 0o700)  # whatever it was: the caller fills it, and may remove it
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # else it would be written where a link points
+    if member.issym():
+        target.symlink_to(member.linkname)
+        return
+    if member.issparse():
+        raise CollectError(f"{member.name!r} may not be unpacked: it is packed as a file with holes")
+    source.seek(member.offset_data)
+    digest = hashlib.sha256()
+    with target.open("xb", buffering=0) as file:
+        for piece in source.pieces(member.size, member.name):
+            # Both at once, while the piece is in the processor's cache: a thread for one of them was slower.
+            digest.update(piece)
+            left = piece
+            while left:
+                left = left[file.write(left) :]
+    digests[member.name] = digest.hexdigest()
+    target.chmod(member.mode & 0o777)
+
+
+class _Source:
+    """
+    Reads pieces of any size as a file that can only be read forwards; holds one piece.
+
+    Contents are taken from it past `tarfile`, which would copy each byte four times.
+    """
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        for _ in self.pieces(position - self._position, "the archive"):
+            pass
+
+    def read(self, size: int) -> bytes:
+        found = []
+        while size and (view := self._take(size)):
+            found.append(view)
+            size -= len(view)
+        return b"".join(found)
+
+    def pieces(self, size: int, what: str) -> Iterator[memoryview]:
+        """The next `size` bytes, as they came; raises EOFError when there are less."""
+        while size > 0:
+            view = self._take(size)
+            if not view:
+                raise EOFError(f"the stream ends within {what!r}")
+            size -= len(view)
+            yield view
+
+    def _take(self, size: int) -> memoryview:
+        """At most `size` of what is there; empty at the end."""
+        while not self._piece and (piece := next(self._pieces, None)) is not None:
+            self._piece = memoryview(piece)
+        taken, self._piece = self._piece[:size], self._piece[size:]
+        self._position += len(taken)
+        return taken
+
+    def read_to_end(self) -> None:
+        """Let the sender finish: what follows the end of the archive is padding, and there is not much of it."""
+        for _ in range(1 << 10):
+            if next(self._pieces, None) is None:
+                return
+        raise CollectError("data follows the end of the archive")

@@ -1,0 +1,63 @@
+"""The phases of every adapter whose engine runs elsewhere, written once over a `Sandbox`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from osiris_core.adapter import ExecutionAdapter
+from osiris_core.interrupts import Sheltered
+from osiris_core.user_code import driver_places
+from remote.config import RemoteConfig
+from remote.remote_run import RemoteRun
+
+if TYPE_CHECKING:
+    from osiris_core.collection import Run
+    from osiris_core.config import AdapterConfig
+    from osiris_core.context import ExecutionContext
+    from osiris_core.prepared import PreparedRun
+    from osiris_core.records import RunSummary
+    from remote.sandbox import Sandbox
+
+
+class RemoteAdapter(ExecutionAdapter):
+    """A subclass implements `make_sandbox`, and may extend `check`."""
+
+    Config: ClassVar[type[AdapterConfig]] = RemoteConfig
+
+    def __init__(self, config: AdapterConfig | None = None) -> None:
+        super().__init__(config)
+        self._remote_runs: dict[str, RemoteRun] = {}
+
+    @abstractmethod
+    def make_sandbox(self, run: Run, context: ExecutionContext, token: str) -> Sandbox:
+        """A sandbox for this run, not yet started. `token` marks everything that is made for it."""
+
+    def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:
+        super().check(prepared, context)
+        driver_places(step["driver"] for step in prepared.manifest["steps"])
+
+    def start(self, run: Run, context: ExecutionContext) -> RunSummary:
+        assert isinstance(self.config, RemoteConfig)
+        remote_run = RemoteRun(run, context, self.config, self.make_sandbox)
+        self._remote_runs[context.session_dir] = remote_run
+        try:
+            return Sheltered(remote_run.drive, on_interrupt=lambda: remote_run.cancel("interrupted")).run()
+        finally:
+            run.summary = remote_run.summary
+
+    def stop(self, reason: str) -> None:
+        for remote_run in list(self._remote_runs.values()):
+            remote_run.cancel(reason)
+
+    def bring_home(self, run: Run) -> None:
+        if (remote_run := self._of(run)) is not None:
+            remote_run.bring_home()
+
+    def release(self, run: Run) -> None:
+        if (remote_run := self._of(run)) is not None:
+            remote_run.release()
+            self._remote_runs.pop(remote_run.session_dir, None)
+
+    def _of(self, run: Run) -> RemoteRun | None:
+        return self._remote_runs.get(str(run.session.layout.root)) if run.session is not None else None

@@ -1,0 +1,127 @@
+"""The one archive that goes up: our code, the prepared run without a secret value, the user's code, the input files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.archive import pack_files
+from osiris_core.errors import SealBroken
+from osiris_core.user_code import code_files, driver_files, driver_places
+from remote import folders
+from remote.code_zip import code_zip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import PurePosixPath
+
+    from osiris_core.prepared import PreparedRun
+
+BOOT = (
+    "import os,sys;i=os.dup(0);o=os.dup(1);n=os.open(os.devnull,os.O_RDONLY);os.dup2(n,0);os.close(n);os.dup2(2,1);"
+    f"w=sys.argv[1];sys.path.insert(0,w+'/{folders.CODE_ZIP}');"
+    "from osiris_core.rooms import load_apart as load;load('remote.supervisor').main(w,i,o)"
+)
+"""The first line of a worker: it takes the wire away from everybody before anything is imported."""
+
+
+def worker_argv(python: str, work_dir: PurePosixPath) -> list[str]:
+    """The command that starts a worker in `work_dir`, where the package is."""
+    return [python, "-I", "-c", BOOT, str(work_dir)]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A package on the host: a tar, its size, and the sha256 of the list in it, which has those of all files."""
+
+    path: Path
+    size_bytes: int
+    package_sha256: str
+
+
+def pack_bundle(
+    prepared: PreparedRun,
+    code: Iterable[str],
+    target: Path,
+    *,
+    in_place: Mapping[str, str],
+    earlier: Iterable[tuple[str, Path]] = (),
+) -> Bundle:
+    """
+    Write the package of a run to `target`. Input files get their sha256, in `prepared` too.
+
+    Args:
+        in_place: Source paths of input files that need not travel, with where they are in the sandbox.
+        earlier: Files of earlier attempts for a resume, by their path below the session folder.
+
+    Raises:
+        SealBroken: An input file changed after `prepare`, or while it was read.
+        PreparationError: A driver cannot be found again in another process.
+        OSError: A file cannot be read, or `target` not be written.
+    """
+    drivers = driver_places(step["driver"] for step in prepared.manifest["steps"])
+    inputs = _Inputs(prepared, in_place)
+    listed: dict[str, dict[str, Any]] = {}
+    with target.open("xb") as file:
+
+        def add(files: Iterable[tuple[str, Path | bytes]]) -> None:
+            for name, size_bytes, sha256 in pack_files(files, file, end=False):
+                listed[name] = {"size_bytes": size_bytes, "sha256": sha256}
+
+        add([(folders.CODE_ZIP, code_zip())])
+        add(inputs.files())
+        inputs.seal(listed)
+        add(_user_files(code, drivers))
+        add((f"{folders.SESSION_FOLDER}/{name}", path) for name, path in earlier)
+        add([(folders.PREPARED_FILE, json.dumps(inputs.prepared_json()).encode())])
+        package = json.dumps({"files": listed, "drivers": drivers}).encode()
+        add([(folders.PACKAGE_FILE, package)])
+        for _ in pack_files([], file):
+            pass
+    return Bundle(target, target.stat().st_size, listed[folders.PACKAGE_FILE]["sha256"])
+
+
+def _user_files(code: Iterable[str], drivers: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    taken: set[str] = set()
+    for name, path in (*code_files(code), *driver_files(drivers.values())):
+        if name not in taken:
+            taken.add(name)
+            yield f"{folders.CODE_FOLDER}/{name}", path
+
+
+class _Inputs:
+    """Where each input file of a run goes; a source that several steps read travels once."""
+
+    def __init__(self, prepared: PreparedRun, in_place: Mapping[str, str]) -> None:
+        self._prepared = prepared
+        self._places = dict(in_place)
+        self._sent: dict[str, str] = {}
+        for file in prepared.input_files:
+            if file.source not in self._places:
+                name = f"{folders.INPUTS_FOLDER}/{len(self._sent)}/{Path(file.source).name}"
+                self._places[file.source] = self._sent[file.source] = name
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        return ((name, Path(source)) for source, name in self._sent.items())
+
+    def seal(self, listed: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take over the digests of what was packed; it must be what was sealed."""
+        wrong = []
+        for file in self._prepared.input_files:
+            if (name := self._sent.get(file.source)) is None:
+                continue
+            sha256 = listed[name]["sha256"]
+            if (what := file.changed()) is not None or (file.sha256 and file.sha256 != sha256):
+                wrong.append(what or f"{file.source} has other bytes than when the run was prepared")
+            file.sha256 = sha256
+        if wrong:
+            raise SealBroken("; ".join(dict.fromkeys(wrong)) + " (prepare the run again)")
+
+    def prepared_json(self) -> dict[str, Any]:
+        """The prepared run with every path as the worker sees it, and nothing of where things are on the host."""
+        data = self._prepared.to_json()
+        for item in data["input_files"]:
+            item["source"] = self._places[item["source"]]
+        return {**data, "sources": [], "artifacts_dir": ""}

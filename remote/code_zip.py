@@ -1,0 +1,106 @@
+"""Our own code as one zip, named by the hash of what is in it: it travels with every run, so versions cannot differ."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import marshal
+import os
+import tempfile
+import time
+import zipfile
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osiris_core import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOMS = ("osiris_core", "remote")
+LEFT_OUT = ("osiris_core/cli/", "osiris_core/testing/")
+UNUSED_S = 30 * 86_400
+"""After this long without a use a zip is removed from the cache; it can be made again."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@lru_cache(maxsize=1)
+def code_zip() -> Path:
+    """
+    The zip, made once and then taken from the user's cache directory.
+
+    It holds sources, byte code for this version of Python (another one compiles the sources), entries for its
+    directories, without which namespace packages cannot be imported from a zip, and our name and version.
+    """
+    sources = list(_sources())
+    state = hashlib.sha256(repr((importlib.util.MAGIC_NUMBER, __version__)).encode())
+    for name, content in sources:
+        state.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    name = f"code-{state.hexdigest()[:24]}.zip"
+    for folder in (_cache_dir(), Path(tempfile.gettempdir(), f"osiris-{os.getuid()}")):
+        with suppress(OSError):
+            return _made(folder, name, sources)
+    raise OSError("neither the cache directory nor the temporary directory can be written")
+
+
+def _cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "osiris"
+
+
+def _made(folder: Path, name: str, sources: list[tuple[str, bytes]]) -> Path:
+    path = folder / name
+    if zipfile.is_zipfile(path):  # a crash may have left it empty
+        return path
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} is somebody else's")
+    beside = folder / f".{name}.{os.getpid()}"
+    try:
+        beside.write_bytes(_zipped(sources))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    for other in folder.glob("code-*.zip"):  # those of versions that nobody has used for long
+        with suppress(OSError):
+            if time.time() - other.stat().st_atime > UNUSED_S:
+                other.unlink()
+    return path
+
+
+def _sources() -> Iterator[tuple[str, bytes]]:
+    archive_path = getattr(globals().get("__loader__"), "archive", None)
+    if archive_path is None:
+        for room in ROOMS:
+            for path in sorted((_ROOT / room).rglob("*.py")):
+                name = path.relative_to(_ROOT).as_posix()
+                if not name.startswith(LEFT_OUT):
+                    yield name, path.read_bytes()
+        return
+    with zipfile.ZipFile(archive_path) as archive:  # we are in a zip ourselves
+        for name in sorted(archive.namelist()):
+            if name.endswith(".py") and name.startswith(tuple(f"{room}/" for room in ROOMS)):
+                yield name, archive.read(name)
+
+
+def _zipped(sources: list[tuple[str, bytes]]) -> bytes:
+    files = dict(sources)
+    for name, source in sources:
+        code = compile(source, name, "exec", dont_inherit=True)
+        # Unchecked, because a zip of ours never changes: flags 1, and the hash that nobody looks at.
+        header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
+        files[f"{name}c"] = header + marshal.dumps(code)
+    info = f"osiris_core-{__version__}.dist-info"
+    files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: osiris-core\nVersion: {__version__}\n".encode()
+    folders = {f"{parent.as_posix()}/" for name in files for parent in Path(name).parents if parent != Path()}
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name in sorted({*folders, *files}):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = (0o40755 << 16) | 0x10 if name.endswith("/") else 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, files.get(name, b""), compresslevel=1)
+    return target.getvalue()

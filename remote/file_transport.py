@@ -1,0 +1,126 @@
+"""The host's end of the file transport: a followed journal and a numbered `control.jsonl` in place of pipes."""
+
+from __future__ import annotations
+
+import json
+import time
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from osiris_core.journal import JOURNAL_NAME
+from remote import folders
+from remote.framing import RS, Frame, FrameDecoder, encode_frame
+from remote.protocol import encode
+from remote.sandbox import TransportClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol
+
+    class WorkerFiles(Protocol):
+        """A worker's folder, however it is reached."""
+
+        def read(self, name: str, offset: int) -> bytes:
+            """What a file holds from `offset` on, at most some megabytes; nothing when there is no such file."""
+
+        def append(self, name: str, data: bytes) -> None:
+            """Add to a file, whole; it is made if it is not there."""
+
+
+POLL_S = 0.02
+MAX_POLL_S = 0.25
+
+
+class FileTransport:
+    """
+    A transport for a worker whose pipes belong to nobody any more. One controller at a time.
+
+    What was answered before it came is passed over, but for `hello`; the journal is followed from its beginning.
+    """
+
+    def __init__(self, files: WorkerFiles, is_alive: Callable[[], bool]) -> None:
+        self._files = files
+        self._is_alive = is_alive
+        self._decoder = FrameDecoder()
+        self._journal = _Lines(files, f"{folders.SESSION_FOLDER}/{JOURNAL_NAME}")
+        self._replies = _Lines(files, folders.REPLIES_FILE)
+        control = _Lines(files, folders.CONTROL_FILE)
+        self._first = self._next = 1 + max(map(_number, control.read_all()), default=0)
+        # What an earlier controller left half-written when it died must not become the head of our line.
+        self._before_line = b"\n" if control.has_torn_end else b""
+
+    def send(self, data: bytes, timeout_s: float) -> None:  # noqa: ARG002 - a file takes at once
+        for item in self._decoder.feed(data):
+            if isinstance(item, Frame):
+                line = json.dumps({"n": self._next, "message": json.loads(item.text)}).encode()
+                try:
+                    self._files.append(folders.CONTROL_FILE, self._before_line + line + b"\n")
+                except OSError as exc:
+                    raise TransportClosed(f"the worker's folder cannot be written: {exc}") from exc
+                self._next += 1
+                self._before_line = b""
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        deadline_s = monotonic() + timeout_s
+        pause_s = POLL_S
+        while True:
+            alive = self._is_alive()
+            if data := self._new():
+                return data
+            if not alive:
+                raise TransportClosed("the worker has ended")
+            if (left_s := deadline_s - monotonic()) <= 0:
+                return None
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 2, MAX_POLL_S)
+
+    def _new(self) -> bytes:
+        # The answers are read first and given out last: the events that one of them knows of come before it.
+        replies = [json.loads(line) for line in self._replies.read()]
+        # Of a journal that resumes, the earlier attempts' and the host's events are not this worker's to tell.
+        events = [line for line in self._journal.read() if b'"origin":"engine"' in line[:64]]
+        framed = [RS + b'{"jsonrpc":"2.0","method":"event","params":' + line + b"}\n" for line in events]
+        ours = [item["message"] for item in replies if item["n"] == 0 or item["n"] >= self._first]
+        return b"".join([*framed, *(encode_frame(encode(message)) for message in ours)])
+
+    def stderr_tail(self) -> str:
+        return ""  # its pipe went with the controller that had it
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _Lines:
+    """The whole lines of a file that grows, however long they are."""
+
+    def __init__(self, files: WorkerFiles, name: str) -> None:
+        self._files = files
+        self._name = name
+        self._offset = 0
+
+    def read(self) -> list[bytes]:
+        """Some of what is new; nothing when there is nothing."""
+        data = self._files.read(self._name, self._offset)
+        while data and b"\n" not in data:
+            more = self._files.read(self._name, self._offset + len(data))
+            if not more:
+                return []
+            data += more
+        end = data.rfind(b"\n") + 1
+        self._offset += end
+        return data[:end].splitlines()
+
+    def read_all(self) -> Iterator[bytes]:
+        while lines := self.read():
+            yield from lines
+
+    @property
+    def has_torn_end(self) -> bool:
+        return bool(self._files.read(self._name, self._offset))
+
+
+def _number(line: bytes) -> int:
+    try:
+        return int(json.loads(line)["n"])
+    except (ValueError, KeyError, TypeError):
+        return 0

@@ -1,0 +1,316 @@
+"""One run in a sandbox, seen from the host: there, started, followed to its end, and home again."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.aftermath import Aftermath, stopped_by
+from osiris_core.errors import ExecutionError, FailureClass, RunCancelled
+from osiris_core.journal import read_events
+from osiris_core.logs import log_transfer
+from osiris_core.records import RunSummary
+from remote import folders
+from remote.bundle import pack_bundle, worker_argv
+from remote.client import RpcError, WorkerClient, WorkerLost
+from remote.homecoming import Homecoming
+from remote.packages import check_hello
+from remote.protocol import ErrorCode
+from remote.resume_files import earlier_files
+from remote.rpc_trace import RpcTrace
+from remote.sandbox import SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from osiris_core.collection import Run
+    from osiris_core.context import ExecutionContext
+    from remote.config import RemoteConfig
+    from remote.sandbox import Sandbox, Transport
+
+START_ANSWER_S = 30.0
+"""How long the worker may take to answer `start`: it imports its libraries meanwhile."""
+CANCEL_MARGIN_S = 20.0
+"""How long after a cancel, or the run's limit, the worker's own ways of ending a run may take."""
+RECONNECTS = 3
+
+
+class RemoteRun:
+    """
+    `drive` runs in one thread; `cancel` may come from any, also a signal handler. Then `bring_home` and `release`.
+
+    Attributes:
+        summary: What happened, once it is known; also when `drive` raised.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        context: ExecutionContext,
+        config: RemoteConfig,
+        make_sandbox: Callable[[Run, ExecutionContext, str], Sandbox],
+    ) -> None:
+        assert run.session is not None
+        self.session_dir = str(run.session.layout.root)
+        self.summary: RunSummary | None = None
+        self._run = run
+        self._context = context
+        self._config = config
+        self._session = run.session
+        self._token = secrets.token_hex(16)
+        self._sandbox = make_sandbox(run, context, self._token)
+        self._copies = run.session.journal.copies("engine")
+        self._transport: Transport | None = None
+        self._client: WorkerClient | None = None
+        self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
+        self._cancelled: str | None = run.cancel_reason
+        self._cancel_sent_s: float | None = None
+        self._steps_over = False
+        self._has_all_events = False
+        self._placed = False
+        self._released = threading.Lock()
+        self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
+        run.extra["transfer"] = self._transfer
+
+    def cancel(self, reason: str) -> None:
+        """Ask the run to stop, wherever it is; returns at once."""
+        self._cancelled = self._cancelled or reason
+
+    def drive(self) -> RunSummary:
+        """
+        Run it there to its end and return what the engine says of it.
+
+        Raises:
+            ExecutionError: The place cannot be had, or was lost. `summary` then has what is known of the steps.
+        """
+        try:
+            self._place()
+            client = self._connect(self._sandbox.open(worker_argv(self._sandbox.python, self._sandbox.work_dir)))
+            hello = client.hello(self._config.start_timeout_s)
+            check_hello(hello)
+            self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
+            self._stop_if_cancelled()
+            self._order(client)
+            self.summary = self._follow()
+        except Exception as exc:
+            error = self._explained(exc)
+            self._conclude(error)
+            if error is exc:
+                raise
+            raise error from None
+        return self.summary
+
+    # There.
+
+    def _place(self) -> None:
+        self._stop_if_cancelled()
+        self._placed = True
+        self._session.record(token=self._token)
+        native_id = self._sandbox.start()
+        self._session.record(native_id=native_id)
+        self._run.extra["sandbox_id"] = native_id
+        self._stop_if_cancelled()
+        started_s = monotonic()
+        with self._run.clock("transfer"):
+            target = self._session.layout.work_dir / "package.tar"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else ()
+            self._bundle = pack_bundle(
+                self._run.prepared,
+                self._config.code,
+                target,
+                in_place=self._sandbox.reads_in_place,
+                earlier=earlier,
+            )
+            try:
+                self._sandbox.put(target)
+            finally:
+                target.unlink()
+        self._transfer["up_bytes"] = self._bundle.size_bytes
+        self._note_transfer("up", started_s)
+        self._stop_if_cancelled()
+
+    def _order(self, client: WorkerClient) -> None:
+        client.call(
+            "start",
+            {
+                "session_id": self._session.session_id,
+                "attempt": self._session.attempt,
+                "package_sha256": self._bundle.package_sha256,
+                "secrets": dict(self._run.prepared.secrets),
+                "resume": self._context.resume,
+                "unattended_timeout_s": self._config.unattended_timeout_s,
+            },
+            START_ANSWER_S,
+        )
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled is not None:
+            raise RunCancelled(f"the run was cancelled: {self._cancelled}")
+
+    def _connect(self, transport: Transport) -> WorkerClient:
+        self._transport = transport
+        self._client = WorkerClient(transport, self._copies, self._note, self._note_stray, self._trace)
+        return self._client
+
+    # Followed to its end.
+
+    def _follow(self) -> RunSummary:
+        deadline_s = None
+        if self._context.timeout is not None:
+            deadline_s = monotonic() + self._context.timeout + CANCEL_MARGIN_S
+        broken = 0
+        while True:
+            try:
+                assert self._client is not None
+                self._wait_for_steps(self._client, deadline_s)
+                return self._fetch_summary(self._client)
+            except WorkerLost:
+                broken += 1
+                if broken > RECONNECTS or not self._sandbox.fate().running:
+                    raise
+                self._reconnect()
+
+    def _wait_for_steps(self, client: WorkerClient, deadline_s: float | None) -> None:
+        while not self._steps_over:
+            now_s = monotonic()
+            if self._cancelled is not None and self._cancel_sent_s is None:
+                client.call("cancel", {"reason": self._cancelled})
+                self._cancel_sent_s = now_s
+            late = deadline_s is not None and now_s > deadline_s
+            if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
+                raise ExecutionError(
+                    "the worker did not end the run when it had to", failure_class=FailureClass.ADAPTER_BUG
+                )
+            client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
+
+    def _fetch_summary(self, client: WorkerClient) -> RunSummary:
+        pause_s = 0.002
+        while True:
+            try:
+                answer = client.call("get_summary")
+                break
+            except RpcError as exc:
+                if exc.code != ErrorCode.NOT_OVER:
+                    raise
+            client.wait(lambda: False, pause_s)
+            pause_s = min(pause_s * 1.5, 0.1)
+        if self._copies.last_seq < answer["last_seq"]:
+            client.call("replay", {"after_seq": self._copies.last_seq})
+            client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
+        self._has_all_events = self._copies.last_seq >= answer["last_seq"]
+        self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
+        return RunSummary.from_json(answer["summary"])
+
+    def _reconnect(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+        client = self._connect(self._sandbox.reconnect())
+        client.call("replay", {"after_seq": self._copies.last_seq})
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["event"] in ("steps.complete", "steps.error"):
+            self._steps_over = True
+
+    def _note_stray(self, text: str) -> None:
+        self._say(text, "warning", stream="worker")
+
+    def _say(self, text: str, level: str, **more: str) -> None:
+        if self._run.host is not None:
+            self._run.host.emit("log", level=level, message=text, **more)
+
+    # When it went wrong.
+
+    def _explained(self, exc: Exception) -> Exception:
+        """A worker that was lost, with how it ended and what it said last."""
+        if not isinstance(exc, WorkerLost):
+            return exc
+        fate = self._sandbox.fate()
+        message, failure_class = str(exc), FailureClass.INFRA_LOST
+        details: dict[str, Any] = dict(fate.facts)
+        if not fate.running:
+            message = fate.message or f"the worker ended with exit code {fate.exit_code}"
+            details["exit_code"] = fate.exit_code
+        if fate.out_of_memory:
+            failure_class = FailureClass.OUT_OF_MEMORY
+        tail = self._run.redactor.text(self._transport.stderr_tail()) if self._transport is not None else ""
+        if tail:
+            details["last_output"] = tail
+            message += f"; it said last: {tail.strip().splitlines()[-1]}"
+        return ExecutionError(message, failure_class=failure_class, details=details)
+
+    def _conclude(self, error: Exception) -> None:
+        if not isinstance(error, ExecutionError):
+            return
+        layout = self._session.layout
+        with suppress(OSError, ValueError):
+            told = Aftermath(self._run.prepared.steps, read_events(layout.events_file), self._session.attempt)
+            stop = stopped_by(error.failure_class, str(error))
+            self.summary = told.conclude(error, self._run.redactor, stop=stop)
+
+    # Home.
+
+    def bring_home(self) -> None:
+        """
+        Artifacts, checkpoints and the rest of the journal are in the session directory on return, verified.
+
+        Raises:
+            CollectError: They cannot be fetched, or are not what the engine said they are.
+        """
+        if not self._placed or self._transport is None:
+            return
+        if self._client is not None:
+            self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
+        started_s = monotonic()
+        home = Homecoming(self._session.layout)
+        if not home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+            return  # no engine ran there: what an earlier attempt left here stays
+        self._complete_journal(home.journal)
+        home.verify(self.summary.artifacts if self.summary is not None else ())
+        home.move_in()
+        self._note_transfer("down", started_s)
+
+    def _note_transfer(self, direction: str, started_s: float) -> None:
+        duration_ms = self._transfer[f"{direction}_ms"] = round((monotonic() - started_s) * 1000, 3)
+        log_transfer(self._context, direction, int(self._transfer[f"{direction}_bytes"]), duration_ms)
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._transfer["down_bytes"] += len(piece)
+            yield piece
+
+    def _complete_journal(self, journal: Path) -> None:
+        """Take over the events that did not come over the wire."""
+        if self._has_all_events:
+            return
+        before = self._copies.last_seq
+        for event in read_events(journal):
+            if event["origin"] == "engine" and event["attempt"] == self._session.attempt:
+                self._copies.take(event)
+        if self._copies.last_seq > before and self._run.error is not None:
+            error = ExecutionError(
+                self._run.error["message"],
+                failure_class=FailureClass(self._run.error["failure_class"]),
+                details=self._run.error["details"],
+            )
+            self._conclude(error)
+            self._run.summary = self.summary
+
+    def release(self) -> None:
+        """The place is gone on return, unless the configuration says `keep`. May be called twice."""
+        if not self._released.acquire(blocking=False):
+            return
+        try:
+            if self._placed and (kept := self._sandbox.stop(keep=self._config.keep)):
+                self._say(kept, "info")
+        except SandboxError as exc:  # what came home is home all the same
+            self._say(str(exc), "warning")
+        finally:
+            if self._transport is not None:
+                self._transport.close()
+            if self._trace is not None:
+                self._trace.close()

@@ -1,0 +1,117 @@
+"""
+What a remote adapter writes: a place where a worker can live, and the way to it. Everything else is `RemoteAdapter`.
+
+A sandbox moves bytes and has never heard of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from osiris_core.errors import ExecutionError, FailureClass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path, PurePosixPath
+
+
+class Transport(Protocol):
+    """Bytes to and from a worker. Used by one thread at a time."""
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        """
+        All of `data` is on its way on return.
+
+        Raises:
+            TransportClosed: The other end is gone, or took nothing for `timeout_s`.
+        """
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """
+        The next bytes of the worker, cut anywhere; None when nothing came within `timeout_s`.
+
+        Raises:
+            TransportClosed: Nothing will come any more.
+        """
+
+    def stderr_tail(self) -> str:
+        """The last lines that the worker's own process wrote to its standard error, so far; not masked."""
+
+    def close(self) -> None:
+        """Let go of this end. May be called twice; the worker lives on."""
+
+
+class TransportClosed(ConnectionError):
+    """The connection to a worker ended."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """
+    How a sandbox's worker ended, from evidence. `running` when it did not, or nobody can tell.
+
+    `exit_code` is negative for a signal of its own and as the place reports it (137) otherwise; None when unknown.
+    """
+
+    running: bool
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    message: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Sandbox(Protocol):
+    """
+    One place for one worker: a child process's folder, a container, a cloud sandbox. Made anew for every run.
+
+    Errors of the vendor's are raised as `SandboxError`, with the remedy in the message.
+
+    Attributes:
+        work_dir: The folder inside the sandbox that everything goes into; known once `start` returned.
+        python: The interpreter inside it.
+        reads_in_place: Source paths of input files that are there without being sent, and where (mounts).
+    """
+
+    work_dir: PurePosixPath
+    python: str
+    reads_in_place: dict[str, str]
+
+    def start(self) -> str:
+        """Make the place and return its native id (a pid, a container id), by which it can be found again."""
+
+    def put(self, archive: Path) -> None:
+        """The members of `archive`, a tar without compression, are below `work_dir` on return."""
+
+    def open(self, argv: Sequence[str]) -> Transport:
+        """Start the worker, once, and connect to its standard input and output."""
+
+    def reconnect(self) -> Transport:
+        """Another connection to the worker that runs, after one broke."""
+
+    def get(self, folder: str) -> Iterator[bytes]:
+        """
+        `work_dir/folder` as a tar stream; its members' names start with the folder's own last name.
+
+        Works also when the worker is dead. Nothing of it is held in memory.
+        """
+
+    def fate(self) -> Fate:
+        """How the worker is. Waits a moment for an end that is just being reported."""
+
+    def stop(self, *, keep: bool = False) -> str:
+        """
+        No process of the sandbox is alive on return, and the place is gone unless it is to be kept.
+
+        Says how to look at what was kept; empty when nothing was. May be called twice, from any thread, and when
+        `start` failed half-way.
+
+        Raises:
+            SandboxError: It cannot be reached to be removed; `osiris runs gc` will find it.
+        """
+
+
+class SandboxError(ExecutionError):
+    """A sandbox cannot be had, reached or kept. The message names the remedy, `failure_class` whose fault it is."""
+
+    failure_class = FailureClass.INFRA_LOST
