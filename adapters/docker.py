@@ -71,6 +71,13 @@ cpu: 2
         assert isinstance(config, DockerConfig)
         return set_up(config, progress)
 
+    def unusable(self) -> str | None:
+        try:
+            connect().close()
+        except SandboxError as exc:
+            return str(exc)
+        return None
+
     def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - labels know them
         with closing(connect()) as client:
             return find_leftovers(client)

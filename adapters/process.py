@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from adapters.process_gc import find_leftovers
+from adapters.process_gc import MARKER, PREFIX, find_leftovers
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
 from osiris_core.process_tree import ProcessTree
@@ -25,7 +25,6 @@ from remote.sandbox import Fate, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from osiris_core.leftovers import Leftover
     from remote.sandbox import Sandbox, Transport
 
-MARKER = "OSIRIS_WORKER_TOKEN"
 END_LIMIT_S = 0.2
 """How long an end that is just being reported is waited for."""
 GRACE_S = 5.0
@@ -57,12 +55,12 @@ class ProcessAdapter(RemoteAdapter):
     Config: ClassVar[type[AdapterConfig]] = ProcessConfig
 
     def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:
-        return list(find_leftovers(session_dirs, MARKER))
+        return list(find_leftovers(session_dirs))
 
     def make_sandbox(self, run: Run, context: ExecutionContext, token: str) -> Sandbox:  # noqa: ARG002 - the contract's
         assert isinstance(self.config, ProcessConfig)
         assert run.session is not None
-        return ProcessSandbox(self.config.python, run.session.layout.root / f"process-{token[:8]}", token)
+        return ProcessSandbox(self.config.python, run.session.layout.root / f"{PREFIX}{token[:8]}", token)
 
 
 class ProcessSandbox:
@@ -78,6 +76,9 @@ class ProcessSandbox:
         self._tree: ProcessTree | None = None
 
     def start(self) -> str:
+        for earlier in find_leftovers([self._folder.parent]):  # a controller that was killed had them
+            if Path(earlier.session_dir) == self._folder.parent:
+                earlier.remove()
         try:
             self._folder.mkdir(mode=0o700)
         except OSError as exc:
@@ -134,7 +135,10 @@ class ProcessSandbox:
         assert self._process is not None
         deadline_s = monotonic() + timeout_s
         while self._process.returncode is None:
-            found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            try:
+                found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:  # this process ignores SIGCHLD: the kernel has reaped it already
+                return 0
             if found is not None:
                 return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
             if monotonic() >= deadline_s:

@@ -7,72 +7,123 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osiris_core.leftovers import Leftover
-from osiris_core.process_scan import has_marker, process_entries
+from osiris_core.process_scan import process_entries
 from osiris_core.session import SessionLayout, is_owned, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
+MARKER = "OSIRIS_WORKER_TOKEN"
+"""The variable in a worker's environment that holds its token, by which it is found again."""
+PREFIX = "process-"
 GRACE_S = 5.0
 """How long a supervisor may take to end what is below it, before everything is killed."""
 
 
-def find_leftovers(session_dirs: Iterable[Path], marker: str) -> Iterator[Leftover]:
-    """
-    Worker folders in sessions that no process owns, with the processes that still run for them. Removes nothing.
+@dataclass(frozen=True)
+class Worker:
+    """A worker that runs: its token and its folder, which may be gone."""
 
-    `marker` is the variable in a worker's environment that holds its token.
+    token: str
+    folder: Path
+
+
+def find_leftovers(session_dirs: Iterable[Path]) -> Iterator[Leftover]:
     """
-    for session_dir in session_dirs:
-        layout = SessionLayout(session_dir)
-        folders = [path for path in session_dir.glob("process-*") if path.is_dir()]
-        if not folders or is_owned(layout):
-            continue
+    Workers that run for nobody, wherever their session is; then folders of dead ones in `session_dirs`.
+
+    Removes nothing. Workers of other users cannot be seen.
+    """
+    workers = {worker.folder: worker for worker in running_workers()}
+    dead = {folder for session_dir in session_dirs for folder in session_dir.glob(f"{PREFIX}*") if folder.is_dir()}
+    for folder in [*workers, *sorted(dead - workers.keys())]:
+        worker = workers.get(folder)
+        layout = SessionLayout(folder.parent)
         run = read_json(layout.run_file) or {}
-        for folder in folders:
-            token = str(run.get("token", ""))
-            ours = f"{marker}={token}" if token and folder.name == f"process-{token[:8]}" else None
-            created = datetime.fromtimestamp(folder.stat().st_ctime, UTC).isoformat(timespec="seconds")
-            yield Leftover(
-                adapter="process",
-                kind="worker",
-                native_id=folder.name,
-                session_id=str(run.get("session_id", session_dir.name)),
-                session_dir=str(session_dir),
-                owner=f"pid {run.get('pid')}",
-                created_at=created.replace("+00:00", "Z"),
-                is_running=ours is not None and bool(_marked(ours)),
-                remove=partial(_remove, folder, ours),
-            )
+        ours = worker is None or str(run.get("token")) == worker.token
+        if ours and is_owned(layout):
+            continue
+        yield Leftover(
+            adapter="process",
+            kind="worker",
+            native_id=folder.name,
+            session_id=str(run.get("session_id", folder.parent.name)),
+            session_dir=str(folder.parent),
+            owner=f"pid {run.get('pid')}",
+            created_at=_created_at(folder),
+            is_running=worker is not None,
+            remove=partial(remove, folder, worker.token if worker is not None else None),
+        )
 
 
-def _marked(marker: str) -> list[int]:
-    """Every process that shows the marker, and everything below them."""
+def running_workers() -> Iterator[Worker]:
+    """Every worker that runs on this machine and can be seen."""
+    found: set[str] = set()
+    for entry in process_entries():
+        token = _token_of(entry.pid) if entry.alive else None
+        if token is None or token in found:
+            continue
+        try:
+            place = os.readlink(f"/proc/{entry.pid}/cwd").removesuffix(" (deleted)")  # noqa: PTH115 - as it is
+        except OSError:
+            continue
+        # A supervisor is in its folder, an engine below it.
+        for path in (Path(place), *Path(place).parents):
+            if path.name == f"{PREFIX}{token[:8]}":
+                found.add(token)
+                yield Worker(token, path)
+                break
+
+
+def remove(folder: Path, token: str | None) -> None:
+    """No process of the worker runs on return, and its folder is gone. May be called twice."""
+    if token is not None:
+        _signal(_processes_of(token), signal.SIGTERM)
+        deadline_s = time.monotonic() + GRACE_S
+        while (pids := _processes_of(token)) and time.monotonic() < deadline_s + GRACE_S:
+            if time.monotonic() > deadline_s:
+                _signal(pids, signal.SIGKILL)
+            time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _created_at(folder: Path) -> str:
+    try:
+        created = datetime.fromtimestamp(folder.stat().st_ctime, UTC)
+    except OSError:
+        return ""
+    return created.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _token_of(pid: int) -> str | None:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    for item in environment.split(b"\0"):
+        name, _, value = item.partition(b"=")
+        if name == MARKER.encode():
+            return value.decode("ascii", "replace")
+    return None
+
+
+def _processes_of(token: str) -> list[int]:
+    """Every process that shows the token, and everything below them."""
     entries = [entry for entry in process_entries() if entry.alive]
-    found = {entry.pid for entry in entries if has_marker(entry.pid, marker.encode())}
+    found = {entry.pid for entry in entries if _token_of(entry.pid) == token}
     grown = True
     while grown:
         more = {entry.pid for entry in entries if entry.parent in found and entry.pid not in found}
         found |= more
         grown = bool(more)
     return sorted(found)
-
-
-def _remove(folder: Path, marker: str | None) -> None:
-    if marker is not None:
-        _signal(_marked(marker), signal.SIGTERM)
-        deadline_s = time.monotonic() + GRACE_S
-        while (pids := _marked(marker)) and time.monotonic() < deadline_s + GRACE_S:
-            if time.monotonic() > deadline_s:
-                _signal(pids, signal.SIGKILL)
-            time.sleep(0.02)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:

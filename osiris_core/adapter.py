@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
@@ -26,6 +27,7 @@ from osiris_core.errors import (
     RunTimeout,
     SealBroken,
 )
+from osiris_core.interrupts import Sheltered
 from osiris_core.logs import follow_verbosely, phase_logged
 from osiris_core.manifest import Manifest, load_manifest
 from osiris_core.preparation import prepare_run
@@ -33,7 +35,7 @@ from osiris_core.prepared import look_up_again
 from osiris_core.redaction import Redactor
 from osiris_core.session import Session, SessionLayout
 from osiris_core.suggestion import did_you_mean
-from osiris_core.user_code import make_importable
+from osiris_core.user_code import make_importable, stand_in_for_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,13 +52,15 @@ class Phase(StrEnum):
 
     NEW = "new"
     PREPARED = "prepared"
+    EXECUTING = "executing"
     EXECUTED = "executed"
     COLLECTED = "collected"
 
 
 NEXT_PHASES = {
-    Phase.NEW: {Phase.PREPARED, Phase.EXECUTED},  # executed: what was prepared elsewhere, and came here as JSON
-    Phase.PREPARED: {Phase.PREPARED, Phase.EXECUTED},
+    Phase.NEW: {Phase.PREPARED, Phase.EXECUTING},  # executing: what was prepared elsewhere, and came here as JSON
+    Phase.PREPARED: {Phase.PREPARED, Phase.EXECUTING},
+    Phase.EXECUTING: {Phase.EXECUTED},
     Phase.EXECUTED: {Phase.COLLECTED},
     Phase.COLLECTED: {Phase.COLLECTED, Phase.PREPARED},  # collect may be repeated, a session run again
 }
@@ -100,6 +104,8 @@ class ExecutionAdapter(ABC):
         with phase_logged("prepare", context):
             make_importable(self.config.code)
             loaded = load_manifest(manifest, base_dir=context.base_dir)
+            if not self.runs_here:
+                stand_in_for_unseen(step.driver for step in loaded.steps)
             prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
             prepared.artifacts_dir = str(SessionLayout(Path(context.session_dir)).artifacts_dir)
             prepared.adapter = self.name
@@ -136,7 +142,8 @@ class ExecutionAdapter(ABC):
             PhaseError: The session ran already and was not collected.
         """
         started_s = monotonic()
-        self._require(context, Phase.EXECUTED)
+        self._require(context, Phase.EXECUTING)
+        make_importable(self.config.code)
         look_up_again(prepared, context)
         run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
@@ -146,7 +153,7 @@ class ExecutionAdapter(ABC):
         except BaseException:
             run.session.close()
             raise
-        self._phases[context.session_dir] = Phase.EXECUTED
+        self._phases[context.session_dir] = Phase.EXECUTING
         try:
             with phase_logged("execute", context):
                 self._execute(run, context)
@@ -163,6 +170,8 @@ class ExecutionAdapter(ABC):
             run.spent_ms["steps"] = run.summary.wall_ms if run.summary else 0.0
             booked_ms = sum(run.spent_ms.get(name, 0.0) for name in ("queue", "transfer", "steps"))
             run.spent_ms["start"] = max(0.0, total_ms - booked_ms)
+            self._phases[context.session_dir] = Phase.EXECUTED
+            run.executed.set()
 
     def collect(self, prepared: PreparedRun, context: ExecutionContext) -> RunReport:  # noqa: ARG002 - the contract's
         """
@@ -171,12 +180,10 @@ class ExecutionAdapter(ABC):
         Also after a failure. Repeatable: a second call returns the same report.
 
         Raises:
-            PhaseError: `execute` was not called for this session.
+            PhaseError: `execute` was not called for this session, or is not over.
         """
         self._require(context, Phase.COLLECTED)
-        events_file = SessionLayout(Path(context.session_dir)).events_file
-        with phase_logged("collect", context), follow_verbosely(events_file, context):
-            return self._collect(context.session_dir, context.publish_dir)
+        return self._collect_logged(context, self._runs[context.session_dir])
 
     def run(
         self,
@@ -193,16 +200,17 @@ class ExecutionAdapter(ABC):
         """
         context = context or ExecutionContext()
         prepared = self.prepare(manifest, context)
+        run = self._runs[context.session_dir]
         try:
             self.execute(prepared, context)
         except BaseException as exc:
-            if self._phases[context.session_dir] is not Phase.EXECUTED:
+            if not run.executed.is_set():
                 raise
-            report = self.collect(prepared, context)
+            report = self._collect_logged(context, run)
             if isinstance(exc, ExecutionError):
                 return report
             raise
-        return self.collect(prepared, context)
+        return self._collect_logged(context, run)
 
     def cancel(self, reason: str = "") -> None:
         """
@@ -217,11 +225,19 @@ class ExecutionAdapter(ABC):
         self.stop(reason)
 
     def close(self) -> None:
-        """Collect what was executed and not collected, and let go of everything. May be called twice."""
+        """
+        Cancel what still runs in other threads, collect what was executed, and let go of everything.
+
+        May be called twice.
+        """
         try:
-            for session_dir, phase in list(self._phases.items()):
-                if phase is Phase.EXECUTED:
-                    self._collect(session_dir, None)
+            if Phase.EXECUTING in self._phases.values():
+                self.cancel("the adapter was closed")
+            for session_dir, run in list(self._runs.items()):
+                if self._phases[session_dir] is Phase.EXECUTING:
+                    run.executed.wait()
+                if self._phases[session_dir] is Phase.EXECUTED:
+                    self._collect(session_dir, run, None)
         finally:
             self._runs.clear()
             self._phases.clear()
@@ -241,6 +257,10 @@ class ExecutionAdapter(ABC):
     def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:  # noqa: ARG003 - optional
         """Make beforehand what every run needs (an image). Says what was made; None when nothing had to be."""
         progress(f"adapter '{cls.name}' needs nothing to be set up")
+        return None
+
+    def unusable(self) -> str | None:
+        """Why nothing can be run by this adapter here and now, in a sentence; None when it can. Makes nothing."""
         return None
 
     def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - optional
@@ -305,26 +325,35 @@ class ExecutionAdapter(ABC):
             run.error = run.summary.error
             raise _error_of(run.summary.error or {}, run.summary.status, run.summary.failed_step_id)
 
-    def _collect(self, session_dir: str, publish_dir: str | None) -> RunReport:
-        run = self._runs[session_dir]
-        if run.report is None:
-            self._phases[session_dir] = Phase.COLLECTED
-            interrupt = self._come_home(run)
-            collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
-            if interrupt is not None:
-                raise interrupt
-        assert run.report is not None
-        return run.report
+    def _collect_logged(self, context: ExecutionContext, run: Run) -> RunReport:
+        events_file = SessionLayout(Path(context.session_dir)).events_file
+        with phase_logged("collect", context), follow_verbosely(events_file, context):
+            return self._collect(context.session_dir, run, context.publish_dir)
+
+    def _collect(self, session_dir: str, run: Run, publish_dir: str | None) -> RunReport:
+        with run.collecting:
+            if run.report is None:
+                self._phases[session_dir] = Phase.COLLECTED
+                interrupt = self._come_home(run)
+                collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
+                if interrupt is not None:
+                    raise interrupt
+            assert run.report is not None
+            return run.report
 
     def _come_home(self, run: Run) -> KeyboardInterrupt | None:
         """Fetch what the run left and free its place, each whatever the other came to; a Ctrl-C is for later."""
         interrupt = None
-        for phase, work in (("transfer", self.bring_home), ("collect", self.release)):
+        # A place that is half freed would be left behind for good.
+        released: Sheltered[None] = Sheltered(lambda: self.release(run), on_interrupt=lambda: None)
+        for phase, work in (("transfer", partial(self.bring_home, run)), ("collect", released.run)):
             try:
                 with run.clock(phase):
-                    work(run)
+                    work()
             except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the report is to be written in any case
                 run.fail(exc)
+                if phase == "transfer" and run.summary is not None:
+                    run.summary.artifacts = []  # they are not here
                 interrupt = exc if isinstance(exc, KeyboardInterrupt) else interrupt
         return interrupt
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 import zlib
 from typing import TYPE_CHECKING
 
 from osiris_core.archive import MAX_MEMBERS, MAX_UNPACKED_BYTES, Member, leads_out, refused
-from osiris_core.errors import CollectError
+from osiris_core.errors import CollectError, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,11 +33,12 @@ def unpack_stream(
     caller as owner.
 
     Raises:
-        CollectError: A member is absolute, contains `..`, goes through a link, links out of `folder` or is a device
-            or hard link, or there is more than the limits allow; or the stream is broken or ends early. What was
-            unpacked until then stays.
+        CollectError: A member is absolute, contains `..`, goes through a link, links out of `folder`, is a device, or
+            a hard link to what is not in the stream before it; or the stream is broken or ends early.
+        TooLarge: There is more than the limits allow. What was unpacked until then stays, as in the other cases.
     """
     digests: dict[str, str] = {}
+    modes: dict[str, int] = {}
     size_bytes = members = 0
     source = _Source(iter(pieces))
     try:
@@ -45,17 +47,48 @@ def unpack_stream(
             for member in tar:
                 members += 1
                 size_bytes += member.size
-                if members > max_members or size_bytes > max_bytes:
-                    raise CollectError(f"what arrives is more than {max_bytes} bytes or {max_members} members")
                 if wanted(member.name) and not (skip_strays and _is_stray(member)):
+                    original = _original(member, digests)
                     if (reason := refused(member, folder)) is not None:
                         raise CollectError(f"{member.name!r} may not be unpacked: {reason}")
-                    _place(source, member, folder, digests)
+                    if original is not None:
+                        size_bytes += (folder / original).stat().st_size
+                    _refuse_too_much(size_bytes, max_bytes, members, max_members)
+                    if member.isdir():
+                        modes[member.name] = member.mode & 0o777
+                    if original is None:
+                        _place(source, member, folder, digests)
+                    else:
+                        _copy(folder / original, folder / member.name)
+                        digests[member.name] = digests[original]
+                _refuse_too_much(size_bytes, max_bytes, members, max_members)
                 tar.members.clear()  # type: ignore[attr-defined]
         source.read_to_end()
+        for name in sorted(modes, reverse=True):  # at last: a folder that cannot be written to has to be filled first
+            (folder / name).chmod(modes[name] | 0o500)
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as exc:
         raise CollectError(f"what arrived cannot be unpacked: {exc}") from exc
     return digests
+
+
+def _refuse_too_much(size_bytes: int, max_bytes: int, members: int, max_members: int) -> None:
+    if members > max_members or size_bytes > max_bytes:
+        raise TooLarge(f"what arrives is more than {max_bytes} bytes or {max_members} members")
+
+
+def _original(member: tarfile.TarInfo, digests: dict[str, str]) -> str | None:
+    """The file that a hard link is another name of, if that came before; the member is then as good as a file."""
+    if not member.islnk() or member.linkname not in digests:
+        return None
+    member.type, member.size = tarfile.REGTYPE, 0
+    return member.linkname
+
+
+def _copy(original: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    shutil.copyfile(original, target)
+    shutil.copymode(original, target)
 
 
 def _is_stray(member: tarfile.TarInfo) -> bool:
@@ -66,7 +99,7 @@ def _place(source: _Source, member: tarfile.TarInfo, folder: Path, digests: dict
     target = folder / member.name
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
-        target.chmod(member.mode & 0o777 | 0o700)  # whatever it was: the caller fills it, and may remove it
+        target.chmod(member.mode & 0o777 | 0o700)  # until it is filled
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)  # else it would be written where a link points

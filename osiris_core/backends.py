@@ -10,14 +10,19 @@ if TYPE_CHECKING:
     from adapters.process import ProcessAdapter, ProcessConfig
     from remote.adapter import RemoteAdapter
     from remote.config import RemoteConfig
+    from remote.file_transport import FileTransport
+    from remote.pipe_transport import FolderFiles, PipeTransport
     from remote.sandbox import Fate, Sandbox, SandboxError, Transport, TransportClosed
 else:
     _PLACES = {
         "DockerAdapter": "adapters.docker",
         "DockerConfig": "adapters.docker",
         "Fate": "remote.sandbox",
+        "FileTransport": "remote.file_transport",
+        "FolderFiles": "remote.pipe_transport",
         "LocalAdapter": "adapters.local",
         "LocalConfig": "adapters.local",
+        "PipeTransport": "remote.pipe_transport",
         "ProcessAdapter": "adapters.process",
         "ProcessConfig": "adapters.process",
         "RemoteAdapter": "remote.adapter",
@@ -40,8 +45,11 @@ __all__ = [
     "DockerAdapter",
     "DockerConfig",
     "Fate",
+    "FileTransport",
+    "FolderFiles",
     "LocalAdapter",
     "LocalConfig",
+    "PipeTransport",
     "ProcessAdapter",
     "ProcessConfig",
     "RemoteAdapter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,8 @@ class Run:
     spent_ms: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None
+    executed: threading.Event = field(default_factory=threading.Event)
+    collecting: threading.RLock = field(default_factory=threading.RLock)
 
     def fail(self, error: BaseException) -> None:
         """The run did not complete, because of this; what was said first stays."""
@@ -109,7 +112,8 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
             report = RunReport(_report(run, adapter, published))
             with suppress(OSError):
                 short = {name: report[name] for name in ("status", "session_id", "attempt", "pipeline")}
-                overwrite_json(session.layout.status_file, {**short, "error": {"message": str(exc)[:200]}})
+                error = {"type": type(exc).__name__, "message": str(exc)[:160], "failure_class": "resource_denied"}
+                overwrite_json(session.layout.status_file, {**short, "error": error})
     finally:
         session.close()
     run.report = report
@@ -120,7 +124,7 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
 
 def _status(run: Run) -> str:
     if run.error is None:
-        return "completed"
+        return "completed" if run.summary is not None and run.summary.status == "completed" else "failed"
     if run.summary is not None and run.summary.status != "completed":
         return run.summary.status
     failure_class = str(run.error["failure_class"])

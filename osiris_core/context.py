@@ -24,7 +24,7 @@ class ExecutionContext:
         session_id: Names the run in every event. Made up when empty.
         session_dir: Where everything of the run is written; `.osiris/sessions/<session_id>` when empty.
         verbose: Log every phase, step and transfer.
-        timeout: Seconds that `execute` may take; None for no limit.
+        timeout: Seconds that the steps may take; getting a place elsewhere may take as long again. None for no limit.
         environment: Variables declared for the run. The steps get these and no others. Values are secret.
         public_environment: Names of those whose values are no secret.
         params: Values of the manifest's parameters.

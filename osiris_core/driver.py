@@ -6,7 +6,7 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from osiris_core.errors import UnknownDriver
+from osiris_core.errors import DriverNotInstalled, UnknownDriver
 from osiris_core.plugins import PluginError, PluginGroup
 from osiris_core.suggestion import did_you_mean
 
@@ -144,8 +144,12 @@ def _load_named(name: str) -> type[Any]:
     try:
         found: Any = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as exc:  # a module may also leave
-        message = f"driver {name!r} cannot be loaded: {exc!r} (name its file or folder in the configuration's `code`)"
-        raise UnknownDriver(message) from exc
+        message = f"driver {name!r} cannot be loaded: {exc!r}"
+        missing = exc.name if isinstance(exc, ModuleNotFoundError) else None
+        if missing is not None and not f"{module}.".startswith(f"{missing}."):
+            raise DriverNotInstalled(f"{message}; install {missing!r}") from exc
+        hint = " (name its file or folder in the configuration's `code`)" if missing is not None else ""
+        raise UnknownDriver(message + hint) from exc
     if not isinstance(found, type) or not callable(getattr(found, "run", None)):
         raise UnknownDriver(f"driver {name!r}: {found!r} is not a class with a run method")
     return found

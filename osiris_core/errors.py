@@ -127,6 +127,12 @@ class CollectError(OsirisError):
     failure_class = FailureClass.INFRA_LOST
 
 
+class TooLarge(CollectError):
+    """What a run left is more than its limit allows to bring home."""
+
+    failure_class = FailureClass.RESOURCE_DENIED
+
+
 class SealBroken(ExecutionError):
     """A manifest, configuration or input file changed between prepare and execute."""
 
@@ -151,6 +157,10 @@ class AdapterClash(OsirisError):
 
 class UnknownDriver(OsirisError):
     """No driver of that name is registered."""
+
+
+class DriverNotInstalled(UnknownDriver):
+    """The driver's module is here, and a package that it needs is not."""
 
 
 _LOST = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}

@@ -146,7 +146,7 @@ def _configured(model: type[Any], name: str, settings: dict[str, Any]) -> Any:
             key = ".".join(map(str, item["loc"]))
             unknown = item["type"] == "extra_forbidden"
             hint = did_you_mean(key, model.model_fields) if unknown else None
-            message = "there is no such key" if unknown else item["msg"]
+            message = "there is no such key" if unknown else item["msg"].removeprefix("Value error, ")
             problems.append(Problem(message, key=f"{name}.{key}" if key else name, hint=hint))
         raise ConfigError(problems) from None
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 JOURNAL_VERSION = 1
 JOURNAL_NAME = "events.jsonl"
 
+MAX_EVENT_CHARS = 8 << 20
+"""A longer event is written with its long texts cut: what carries events to a host has a limit, too."""
+MAX_TEXT_CHARS = 1 << 20
+
 ENVELOPE = frozenset({"v", "origin", "attempt", "seq", "ts", "session_id", "event", "step_id"})
 """The fields that every event has (`step_id` where it is about a step); no other field may be named so."""
 
@@ -132,6 +136,10 @@ class Origin:
             body = _encode(masked)[1:] if masked else "}"
         except ValueError:
             body = _encode(_finite(masked))[1:]
+        if len(body) > MAX_EVENT_CHARS:
+            body = _encode(_finite(_bounded(masked)))[1:]
+            if len(body) > MAX_EVENT_CHARS:
+                body = _encode({"left_out": f"{len(body)} characters"})[1:]
         step = f'","step_id":{_encode(step_id)}' if step_id is not None else '"'
         separator = "," if masked else ""
         journal = self._journal
@@ -168,6 +176,9 @@ class Copies:
             OSError: The file cannot be written.
         """
         get, journal = event.get, self._journal
+        attempt = get("attempt")
+        if isinstance(attempt, int) and attempt < journal.attempt and get("session_id") == journal.session_id:
+            return "seen"  # of an earlier attempt in the same session
         ours = (get("v"), get("origin"), get("attempt"), get("session_id"))
         if ours != (JOURNAL_VERSION, self._origin, journal.attempt, journal.session_id):
             raise ValueError("an event of another run")
@@ -222,6 +233,18 @@ def _mask_named(redactor: Redactor, name: str, value: Any) -> Any:
     if name == "outputs" and isinstance(value, dict):
         return {redactor.text(str(key)): redactor.value(item) for key, item in value.items()}
     return redactor.texts(value)
+
+
+def _bounded(value: Any) -> Any:
+    """A copy of a JSON-like value with its long texts cut."""
+    if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
+        half = MAX_TEXT_CHARS // 2
+        return f"{value[:half]}\n… {len(value) - MAX_TEXT_CHARS} characters left out …\n{value[-half:]}"
+    if isinstance(value, dict):
+        return {key: _bounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]
+    return value
 
 
 def _finite(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 StepStatus = Literal["pending", "running", "completed", "reused", "failed", "cancelled", "timeout", "skipped"]
@@ -71,7 +71,13 @@ class RunSummary:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSummary:
-        fields = dict(data)
-        fields["steps"] = [StepRecord(**item) for item in data["steps"]]
-        fields["artifacts"] = [ArtifactRecord(**item) for item in data.get("artifacts", [])]
-        return cls(**fields)
+        """The inverse of `to_json`; fields that it does not know are passed over."""
+        known = _known(cls, data)
+        known["steps"] = [StepRecord(**_known(StepRecord, item)) for item in data["steps"]]
+        known["artifacts"] = [ArtifactRecord(**_known(ArtifactRecord, item)) for item in data.get("artifacts", [])]
+        return cls(**known)
+
+
+def _known(record: type[Any], data: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(record)}
+    return {name: value for name, value in data.items() if name in names}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.driver import BUILTIN, DriverRegistry
-from osiris_core.errors import PreparationError, Problem
+from osiris_core.errors import DriverNotInstalled, PreparationError, Problem, StepError, UnknownDriver
+from osiris_core.session import SessionLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,22 +83,66 @@ def driver_files(places: Iterable[str]) -> Iterator[tuple[str, Path]]:
     for module_name in dict.fromkeys(place.partition(":")[0] for place in places):
         names = module_name.split(".")
         for depth in range(1, len(names) + 1):
-            file = getattr(import_module(".".join(names[:depth])), "__file__", None)
+            file = _file_of(".".join(names[:depth]))
             if file is None:  # a namespace package
                 continue
-            folder = Path(file).parent
-            if Path(file).name == "__init__.py":
-                yield from _files_below(folder, folder.parents[depth - 1])
+            if file.name == "__init__.py":
+                yield from _files_below(file.parent, file.parents[depth])
             elif depth == 1:
-                yield f"{module_name}.py", Path(file)
+                yield f"{module_name}.py", file
             else:
-                modules = sorted(folder.glob("*.py"))
+                modules = sorted(file.parent.glob("*.py"))
                 yield from (("/".join([*names[: depth - 1], path.name]), path) for path in modules)
             break
 
 
+def _file_of(module_name: str) -> Path | None:
+    """Where a module is; also of one that cannot be imported here."""
+    try:
+        file = getattr(import_module(module_name), "__file__", None)
+    except ModuleNotFoundError:
+        spec = find_spec(module_name)
+        file = spec.origin if spec is not None and spec.has_location else None
+    return Path(file) if file is not None else None
+
+
+def stand_in_for_unseen(driver_names: Iterable[str]) -> None:
+    """
+    Let drivers be named that need a package which only the place of the run has; they are looked at there.
+
+    Their configuration is checked there too, and files that they read are not found here.
+    """
+    for name in dict.fromkeys(driver_names):
+        try:
+            DriverRegistry.get(name)
+        except DriverNotInstalled as exc:
+            DriverRegistry.register(name, _stand_in(name, str(exc)))
+        except UnknownDriver:
+            continue  # reported with its place in the manifest
+
+
+def _stand_in(name: str, reason: str) -> type[Any]:
+    module, _, attribute = name.partition(":")
+
+    def run(self: Any, step_id: str, config: Any, inputs: Any, ctx: Any) -> None:  # noqa: ARG001 - a driver's
+        raise StepError(f"it cannot run here: {reason}", step_id=step_id)
+
+    return type(attribute, (), {"run": run, "__module__": module, "__qualname__": attribute})
+
+
 def _files_below(path: Path, root: Path) -> Iterator[tuple[str, Path]]:
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        parts = file.relative_to(root).parts
-        if file.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in parts):
-            yield "/".join(parts), file
+    if path.is_file():
+        yield path.relative_to(root).as_posix(), path
+        return
+    for folder, names, files in os.walk(path):
+        # A session beside the code is no code; and what is written into it meanwhile would go into itself.
+        names[:] = sorted(
+            name
+            for name in names
+            if name != "__pycache__"
+            and not name.startswith(".")
+            and not SessionLayout(Path(folder, name)).lock_file.exists()
+        )
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(folder, name).relative_to(root).as_posix(), Path(folder, name)

@@ -41,6 +41,8 @@ class RemoteAdapter(ExecutionAdapter):
         assert isinstance(self.config, RemoteConfig)
         remote_run = RemoteRun(run, context, self.config, self.make_sandbox)
         self._remote_runs[context.session_dir] = remote_run
+        if run.cancel_reason is not None:  # it may have come in between
+            remote_run.cancel(run.cancel_reason)
         try:
             return Sheltered(remote_run.drive, on_interrupt=lambda: remote_run.cancel("interrupted")).run()
         finally:

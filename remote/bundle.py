@@ -14,7 +14,7 @@ from remote import folders
 from remote.code_zip import code_zip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import PurePosixPath
 
     from osiris_core.prepared import PreparedRun
@@ -48,6 +48,7 @@ def pack_bundle(
     *,
     in_place: Mapping[str, str],
     earlier: Iterable[tuple[str, Path]] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> Bundle:
     """
     Write the package of a run to `target`. Input files get their sha256, in `prepared` too.
@@ -55,6 +56,7 @@ def pack_bundle(
     Args:
         in_place: Source paths of input files that need not travel, with where they are in the sandbox.
         earlier: Files of earlier attempts for a resume, by their path below the session folder.
+        check: Called after each file; what it raises is raised.
 
     Raises:
         SealBroken: An input file changed after `prepare`, or while it was read.
@@ -69,6 +71,7 @@ def pack_bundle(
         def add(files: Iterable[tuple[str, Path | bytes]]) -> None:
             for name, size_bytes, sha256 in pack_files(files, file, end=False):
                 listed[name] = {"size_bytes": size_bytes, "sha256": sha256}
+                check()
 
         add([(folders.CODE_ZIP, code_zip())])
         add(inputs.files())

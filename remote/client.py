@@ -89,9 +89,11 @@ class WorkerClient:
         self._replay_asked_s = 0.0
         self._strays = 0
 
-    def hello(self, timeout_s: float) -> dict[str, Any]:
+    def hello(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """
         The worker's first words: protocol, version, python, packages, pid.
+
+        `check` is called while they are waited for; what it raises is raised.
 
         Raises:
             WorkerLost: It did not say them in time, or ended.
@@ -101,6 +103,7 @@ class WorkerClient:
         while self._hello is None:
             if (left_s := deadline_s - monotonic()) <= 0:
                 raise WorkerLost(f"the worker did not say hello within {timeout_s:g} s")
+            check()
             self._take(min(left_s, POLL_S))
         if not is_compatible(str(self._hello.get("protocol"))):
             raise ProtocolError(f"the worker speaks protocol {self._hello.get('protocol')}")

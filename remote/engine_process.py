@@ -79,6 +79,8 @@ class EngineProcess:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
+                # Nobody is left, and how it ended was not kept for us: its summary says, if it wrote one.
+                self.status = 0 if self.status is None else self.status
                 return
             if pid == 0:
                 return

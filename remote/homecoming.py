@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from osiris_core.arrival import unpack_stream
-from osiris_core.errors import CollectError
+from osiris_core.errors import CollectError, TooLarge
 from osiris_core.journal import JOURNAL_NAME
 from remote import folders
 
@@ -39,10 +39,16 @@ class Homecoming:
         Take in the worker's session folder; False when there is none, because no engine ran there.
 
         Raises:
-            CollectError: It is broken, too large, or holds what may not be unpacked.
+            CollectError: It is broken, or holds what may not be unpacked.
+            TooLarge: It is larger than `max_bytes`.
         """
         shutil.rmtree(self._incoming, ignore_errors=True)
-        self._digests = unpack_stream(pieces, self._incoming, wanted=_comes_home, max_bytes=max_bytes, skip_strays=True)
+        try:
+            self._digests = unpack_stream(
+                pieces, self._incoming, wanted=_comes_home, max_bytes=max_bytes, skip_strays=True
+            )
+        except TooLarge as exc:
+            raise TooLarge(f"the result was not brought home: {exc} (`max_result_bytes` is the limit)") from None
         return self._home.is_dir()
 
     def verify(self, artifacts: Iterable[ArtifactRecord]) -> None:

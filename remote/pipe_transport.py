@@ -45,7 +45,9 @@ class PipeTransport:
             except BlockingIOError:
                 if (left_s := deadline_s - monotonic()) <= 0:
                     raise TransportClosed(f"the worker took nothing for {timeout_s:g} s") from None
-                select.select([], [self._in], [], left_s)
+                waiting = select.poll()  # not select: a program may have more descriptors open than that knows
+                waiting.register(self._in, select.POLLOUT)
+                waiting.poll(left_s * 1000)
             except OSError as exc:
                 raise TransportClosed(f"its standard input is gone: {exc.strerror}") from exc
 

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.aftermath import Aftermath, stopped_by
-from osiris_core.errors import ExecutionError, FailureClass, RunCancelled
+from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
 from osiris_core.records import RunSummary
@@ -36,6 +36,8 @@ START_ANSWER_S = 30.0
 """How long the worker may take to answer `start`: it imports its libraries meanwhile."""
 CANCEL_MARGIN_S = 20.0
 """How long after a cancel, or the run's limit, the worker's own ways of ending a run may take."""
+SUMMARY_LIMIT_S = 60.0
+"""How long an engine whose steps are over may take to write down what they came to."""
 RECONNECTS = 3
 
 
@@ -68,11 +70,14 @@ class RemoteRun:
         self._client: WorkerClient | None = None
         self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
         self._cancelled: str | None = run.cancel_reason
+        self._timeout_s: float | None = run.prepared.settings.get("timeout_s")
+        self._started_s = monotonic()
         self._cancel_sent_s: float | None = None
         self._steps_over = False
         self._has_all_events = False
         self._placed = False
-        self._released = threading.Lock()
+        self._released = False
+        self._releasing = threading.Lock()
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
         run.extra["transfer"] = self._transfer
 
@@ -90,7 +95,7 @@ class RemoteRun:
         try:
             self._place()
             client = self._connect(self._sandbox.open(worker_argv(self._sandbox.python, self._sandbox.work_dir)))
-            hello = client.hello(self._config.start_timeout_s)
+            hello = client.hello(self._config.start_timeout_s, self._stop_if_cancelled)
             check_hello(hello)
             self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
             self._stop_if_cancelled()
@@ -125,6 +130,7 @@ class RemoteRun:
                 target,
                 in_place=self._sandbox.reads_in_place,
                 earlier=earlier,
+                check=self._stop_if_cancelled,
             )
             try:
                 self._sandbox.put(target)
@@ -151,6 +157,8 @@ class RemoteRun:
     def _stop_if_cancelled(self) -> None:
         if self._cancelled is not None:
             raise RunCancelled(f"the run was cancelled: {self._cancelled}")
+        if self._timeout_s is not None and monotonic() > self._started_s + self._timeout_s:
+            raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
 
     def _connect(self, transport: Transport) -> WorkerClient:
         self._transport = transport
@@ -161,8 +169,8 @@ class RemoteRun:
 
     def _follow(self) -> RunSummary:
         deadline_s = None
-        if self._context.timeout is not None:
-            deadline_s = monotonic() + self._context.timeout + CANCEL_MARGIN_S
+        if self._timeout_s is not None:
+            deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
         broken = 0
         while True:
             try:
@@ -189,13 +197,13 @@ class RemoteRun:
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
 
     def _fetch_summary(self, client: WorkerClient) -> RunSummary:
-        pause_s = 0.002
+        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
         while True:
             try:
                 answer = client.call("get_summary")
                 break
             except RpcError as exc:
-                if exc.code != ErrorCode.NOT_OVER:
+                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
                     raise
             client.wait(lambda: False, pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
@@ -302,8 +310,12 @@ class RemoteRun:
 
     def release(self) -> None:
         """The place is gone on return, unless the configuration says `keep`. May be called twice."""
-        if not self._released.acquire(blocking=False):
-            return
+        with self._releasing:
+            if not self._released:
+                self._release()
+                self._released = True
+
+    def _release(self) -> None:
         try:
             if self._placed and (kept := self._sandbox.stop(keep=self._config.keep)):
                 self._say(kept, "info")

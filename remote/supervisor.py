@@ -44,6 +44,7 @@ def main(work_dir: str, in_fd: int, out_fd: int) -> NoReturn:
     gc.set_threshold(50_000)
     # Looking for plugins costs as much. User code is loaded when this is gone again (`EngineJob`).
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child ended
     engine = EngineProcess(work_dir)
     engine.fork([in_fd, out_fd])
     wire = Wire(in_fd, out_fd)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from osiris_core.archive import pack_files, pack_stream
 from osiris_core.arrival import unpack_stream
-from osiris_core.errors import CollectError
+from osiris_core.errors import CollectError, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +101,18 @@ def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
 LINK, HARD, DEVICE, PIPE, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE
 
 
+def test_a_hard_link_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """A second name of a file that came before has its bytes and mode; what it adds counts against the limit."""
+    members = [(member("a", mode=0o755), b"x" * 100), (member("d/b", type=HARD, linkname="a"), b"")]
+    digests = unpack_stream([tar_of(*members)], tmp_path / "home")
+    assert digests["a"] == digests["d/b"]
+    assert (tmp_path / "home/d/b").read_bytes() == b"x" * 100
+    assert (tmp_path / "home/d/b").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "home/d/b").stat().st_nlink == 1
+    with pytest.raises(TooLarge):
+        unpack_stream([tar_of(*members)], tmp_path / "other", max_bytes=150)
+
+
 @pytest.mark.parametrize(
     "members",
     [
@@ -113,7 +125,9 @@ LINK, HARD, DEVICE, PIPE, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHR
         [(member("in", type=LINK, linkname="."), b""), (member("in/out"), b"x")],
         [(member("link", type=LINK, linkname="a/../../out"), b"")],
         [(member("hard", type=HARD, linkname="/etc/passwd"), b"")],
-        [(member("a"), b"x"), (member("hard", type=HARD, linkname="a"), b"")],
+        [(member("a"), b"x"), (member("hard", type=HARD, linkname="b"), b"")],
+        [(member("a"), b"x"), (member("../hard", type=HARD, linkname="a"), b"")],
+        [(member("a", type=LINK, linkname="b"), b""), (member("hard", type=HARD, linkname="a"), b"")],
         [(member("null", type=DEVICE, devmajor=1, devminor=3), b"")],
         [(member("pipe", type=PIPE), b"")],
         [(member("..", type=FOLDER), b"")],

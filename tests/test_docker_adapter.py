@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECRET = "correct-horse-battery"
+LITERAL = "staple-in-the-configuration"
 IMAGE_TIMEOUT_S = 300
 
 pytestmark = pytest.mark.timeout(IMAGE_TIMEOUT_S)  # the first use builds the worker image
@@ -102,19 +103,23 @@ def test_inputs_are_read_where_they_are_mounted(tmp_path: Path, docker_client: A
 def test_secrets_are_nowhere_but_in_the_step(tmp_path: Path, docker_client: Any, worker_image: str) -> None:
     """A value reaches the command, and stands in no inspect output, file or report; a public one is plain."""
     there = context(tmp_path, environment={"TOKEN": SECRET})
-    adapter = AdapterFactory.create("docker", image=worker_image, env_vars={"COPY": "${TOKEN}", "LEVEL": "high"})
-    manifest = command(shell='test "$COPY" = "$TOKEN" && echo "$LEVEL $TOKEN ${#TOKEN}" && sleep 1')
+    variables = {"COPY": "${TOKEN}", "LEVEL": "high", "API_TOKEN": LITERAL}
+    adapter = AdapterFactory.create("docker", image=worker_image, env_vars=variables)
+    manifest = command(
+        shell='echo "$API_TOKEN" && test "$COPY" = "$TOKEN" && echo "$LEVEL $TOKEN ${#TOKEN}" && sleep 1'
+    )
     seen: list[str] = []
     looking = threading.Thread(target=lambda: seen.append(json.dumps(container_of(docker_client, there))))
     looking.start()
     report = adapter.run(manifest, there)
     looking.join(60)
     assert report["status"] == "completed", report["error"]
-    assert (tmp_path / "session/artifacts/run/stdout.log").read_text() == f"high *** {len(SECRET)}\n"
-    assert SECRET not in seen[0]
-    assert SECRET not in json.dumps(dict(report), default=str)
-    for path in (tmp_path / "session").rglob("*"):
-        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+    assert (tmp_path / "session/artifacts/run/stdout.log").read_text() == f"***\nhigh *** {len(SECRET)}\n"
+    for secret in (SECRET, LITERAL):
+        assert secret not in seen[0]
+        assert secret not in json.dumps(dict(report), default=str)
+        for path in (tmp_path / "session").rglob("*"):
+            assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 
 
 def test_a_timeout_leaves_nothing(tmp_path: Path, docker_client: Any, worker_image: str) -> None:

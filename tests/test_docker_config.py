@@ -9,7 +9,9 @@ import pytest
 
 from adapters.docker_engine.config import DockerConfig, size_bytes
 from adapters.docker_engine.spec import ContainerSpec, container_body
+from adapters.docker_engine.variables import declared
 from adapters.docker_engine.volumes import parse_volumes
+from osiris_core import ExecutionContext
 from osiris_core.errors import ConfigError
 from osiris_core.factory import _configured
 
@@ -59,6 +61,23 @@ def configured(**settings: Any) -> DockerConfig:
         ({"engine": "host", "image": "a", "mount_inputs": True}, "docker", "mount_inputs"),
         ({"engine": "host", "image": "a", "user": "1000"}, "docker", "user"),
         ({"memroy": "1g"}, "docker.memroy", "no such key"),
+        ({"image": "a", "requirements": ["polars"]}, "docker", "requirements is for the worker image; with image it"),
+        ({"image": "a", "base_image": "b"}, "docker", "base_image is for the worker image"),
+        (
+            {"dockerfile": "D", "apt_packages": ["gcc"]},
+            "docker",
+            "apt_packages is for the worker image; with dockerfile",
+        ),
+        ({"engine": "host", "wheels_dir": "w"}, "docker", "wheels_dir is for the worker image; with engine: host"),
+        ({"cap_add": ["NET_BIND_SERVIC"]}, "docker.cap_add", "did you mean 'NET_BIND_SERVICE'?"),
+        ({"cap_add": ["cap_net_raw"]}, "docker.cap_add", "did you mean 'NET_RAW'?"),
+        ({"tmpfs": {"/proc/x": "1m"}}, "docker.tmpfs", "belongs to the container"),
+        ({"tmpfs": {"/osiris": "1m"}}, "docker.tmpfs", "belongs to the container"),
+        ({"tmpfs": {"//dev": "1m"}}, "docker.tmpfs", "belongs to the container"),
+        ({"tmpfs": {"/a/../b": "1m"}}, "docker.tmpfs", "'..'"),
+        ({"tmpfs": {"/a": "1m", "/a/": "1m"}}, "docker.tmpfs", "twice"),
+        ({"tmpfs": {"/a/": "1m"}, "volumes": ["/data:/a"]}, "docker", "in volumes and in tmpfs"),
+        ({"volumes": ["/a://proc"]}, "docker.volumes", "belongs to the container"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_key(settings: dict[str, Any], key: str, says: str) -> None:
@@ -69,6 +88,64 @@ def test_a_bad_value_is_refused_with_its_key(settings: dict[str, Any], key: str,
     assert problem.key is not None
     assert problem.key.startswith(key)
     assert says in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"volumes": ["/data", "/b:/b", "/c:/proc"]}, ["'/data'", "'/c:/proc'"]),
+        ({"env_vars": {"A-B": "1", "C": "2", "D": "\0"}}, ["'A-B'", "value of D"]),
+        ({"tmpfs": {"tmp": "1m", "/b": "1m", "/c": "1x"}}, ["'tmp'", "'/c'"]),
+        ({"cap_add": ["ALL", "CHOWN", "NOPE"]}, ["'ALL'", "'NOPE'"]),
+        ({"labels": {"osiris": "", "team": "", "osiris.x": ""}}, ["'osiris'", "'osiris.x'"]),
+        (
+            {"image": "a", "requirements": ["b"], "apt_packages": ["c"], "build_args": {"A": "1"}},
+            ["requirements is", "apt_packages is", "build_args"],
+        ),
+    ],
+)
+def test_every_wrong_entry_is_told_at_once(settings: dict[str, Any], wrong: list[str]) -> None:
+    """Who made several mistakes in one setting is not told of them one after the other."""
+    with pytest.raises(ConfigError) as caught:
+        configured(**settings)
+    (problem,) = caught.value.problems
+    assert all(text in problem.message for text in wrong)
+    assert len(problem.message.split("; ")) >= len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("image", "is_possible"),
+    [
+        ("python", True),
+        ("python:3.12-slim", True),
+        ("team/my_model__x--y.z", True),
+        ("localhost/model", True),
+        ("127.0.0.1:5000/team/model:4", True),
+        ("[::1]:5000/model", True),
+        ("Registry.example.org:5000/team/model:V4_x@sha256:" + "0a" * 32, True),
+        ("sha256:" + "0a" * 32, True),
+        ("Python:3.12", False),
+        ("python:", False),
+        ("python:3.12 ", False),
+        ("team/Model", False),
+        ("team//model", False),
+        ("python:-3", False),
+        ("python@sha256:12", False),
+        ("https://user:hunter2@example.org/model", False),
+        ("a" * 256, False),
+    ],
+)
+def test_an_image_is_named_by_a_reference(image: str, is_possible: bool) -> None:
+    """What no engine takes as an image is refused before anything starts, and not repeated."""
+    for name in ("image", "base_image"):
+        if is_possible:
+            assert getattr(configured(**{name: image}), name) == image
+            continue
+        with pytest.raises(ConfigError, match="no reference to an image") as caught:
+            configured(**{name: image})
+        assert [problem.key for problem in caught.value.problems] == [f"docker.{name}"]
+        assert "hunter2" not in str(caught.value)
 
 
 def test_a_password_that_was_refused_is_not_shown() -> None:
@@ -119,6 +196,40 @@ def test_a_socket_is_not_mounted(tmp_path: Path) -> None:
         listening.bind(str(tmp_path / "a.sock"))
         (volume,) = parse_volumes([f"{tmp_path}/a.sock:/a.sock"])
         assert "socket" in str(volume.problem())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "place"),
+    [
+        ("DOCKER_HOST", "unix://{}/engine.sock", "engine.sock"),
+        ("CONTAINER_HOST", "unix://{}/engine.sock", "engine.sock"),
+        ("XDG_RUNTIME_DIR", "{}", "docker.sock"),
+        ("XDG_RUNTIME_DIR", "{}", "podman/podman.sock"),
+    ],
+)
+def test_an_engines_socket_is_found_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, place: str
+) -> None:
+    """A folder that holds the socket of the engine in use, or of a user's own engine, is not mounted."""
+    (tmp_path / "run/podman").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    (tmp_path / "beside").mkdir()
+    monkeypatch.setenv(variable, value.format(tmp_path / "link"))
+    with socket.socket(socket.AF_UNIX) as listening:
+        monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+        listening.bind(f"run/{place}")
+        holding, above, beside = parse_volumes([f"{tmp_path}/run:/a", f"{tmp_path}:/b:ro", f"{tmp_path}/beside:/c"])
+        assert "socket" in str(holding.problem())
+        assert "socket" in str(above.problem())
+        assert beside.problem() is None
+
+
+def test_a_value_under_a_secrets_name_is_secret(tmp_path: Path) -> None:
+    """A literal of `env_vars` is public only when neither its name nor a reference makes it a secret."""
+    context = ExecutionContext(session_id="s", session_dir=str(tmp_path), environment={"HERE": "1"})
+    found = declared({"API_TOKEN": "tok-literal-4711", "LEVEL": "high", "COPY": "${HERE}"}, context)
+    assert found.environment == {"HERE": "1", "API_TOKEN": "tok-literal-4711", "LEVEL": "high", "COPY": "1"}
+    assert found.public_environment == {"LEVEL"}
 
 
 def test_every_limit_arrives() -> None:

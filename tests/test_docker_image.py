@@ -101,6 +101,17 @@ def test_a_build_leaves_only_its_image(docker_client: Any, built: tuple[WorkerIm
     assert [image["RepoTags"] for image in alike] == [[built[0].tag]]
 
 
+def test_what_a_cancelled_build_leaves_can_be_pruned(docker_client: Any, built: tuple[WorkerImage, list[str]]) -> None:
+    """Every image that a build makes on top of the base carries the label that the documented prune asks for."""
+    base_id = docker_client.api.inspect_image(BASE)["Id"]
+    image_id, made = built[0].image_id, 0
+    while image_id != base_id:
+        inspected = docker_client.api.inspect_image(image_id)
+        assert inspected["Config"]["Labels"]["osiris.worker"] == "1"
+        image_id, made = inspected["Parent"], made + 1
+    assert made > 3
+
+
 def test_ready_worker_image_brings_its_python(docker_client: Any, built: tuple[WorkerImage, list[str]]) -> None:
     """A worker image that is named as a ready one is known as such; of another the own python3 is taken."""
     assert ensure_image(docker_client, DockerConfig(image=built[0].tag), print) == WorkerImage(

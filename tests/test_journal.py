@@ -105,6 +105,18 @@ def test_whatever_is_put_in_comes_out_as_one_line_of_json(tmp_path: Path, fields
     assert {key: value for key, value in first.items() if key not in ENVELOPE} == plain
 
 
+def test_an_event_has_a_greatest_length(tmp_path: Path) -> None:
+    """Longer texts are cut in their middle; what is still too long says only how long it was."""
+    with Journal(tmp_path / "e", "s") as journal:
+        origin = journal.origin("engine")
+        origin.emit("log", "a", message="x" * 70_000_000)
+        origin.emit("log", "b", messages=["y" * 1_000_000] * 20)
+    cut, left_out = read_events(tmp_path / "e")
+    assert len(cut["message"]) < 2_000_000
+    assert "characters left out" in cut["message"]
+    assert "characters" in left_out["left_out"]
+
+
 @pytest.mark.parametrize(
     "text", ["\u2028\u2029\x85\r\n\x0b\x0c\x1c\0", "\ud800 lone", "\udcff", "\\\udcff", "x" * 5_000_000]
 )

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from adapters.docker_engine.values import (
+    capability_problem,
+    container_path,
+    image_problem,
+    label_problem,
+    refuse,
+    size_bytes,
+    tmpfs_problem,
+    variable_problem,
+)
 from adapters.docker_engine.volumes import Volume, parse_volumes
 from osiris_core.secrets import REFERENCE
 from remote.config import RemoteConfig
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MIN_MEMORY_BYTES", "DockerConfig", "size_bytes"]
+
 MIN_MEMORY_BYTES = 6 << 20
-_SIZE = re.compile(r"(\d+)([bkmg]?)", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_OF_WORKER_IMAGE = ("base_image", "requirements", "apt_packages", "wheels_dir")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*|\d+(:\d+)?", re.IGNORECASE)
-_CAPABILITY = re.compile(r"(CAP_)?[A-Z][A-Z_]+")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PLATFORM = re.compile(r"linux/[a-z0-9]+(/v\d+)?")
 
 Size = Annotated[int | str, Field(union_mode="left_to_right")]
-
-
-def size_bytes(value: int | str) -> int:
-    """A size as Docker writes it: bytes, or a number with b, k, m or g."""
-    match = _SIZE.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError("give a size in bytes, or a whole number with b, k, m or g: 512m, 2g")
-    return int(match[1]) * _UNITS[match[2].lower()]
 
 
 class DockerConfig(RemoteConfig):
@@ -131,7 +135,7 @@ class DockerConfig(RemoteConfig):
     env_vars: dict[str, str] = Field(
         default_factory=dict,
         description="Variables declared for every run: a public value, or ${NAME} for the secret value of a variable "
-        "here. What a run declares itself wins.",
+        "here. A value under a secret's name (API_TOKEN) is secret too. What a run declares itself wins.",
         examples=[{"OMP_NUM_THREADS": "2", "API_TOKEN": "${API_TOKEN}"}],
     )
     labels: dict[str, str] = Field(
@@ -154,6 +158,13 @@ class DockerConfig(RemoteConfig):
     def keeps_container(self) -> bool:
         return self.keep or not self.remove_container
 
+    @field_validator("image", "base_image")
+    @classmethod
+    def _is_image(cls, image: str | None) -> str | None:
+        if image is not None:
+            refuse([image_problem(image)])
+        return image
+
     @field_validator("memory", "shm_size")
     @classmethod
     def _is_size(cls, value: int | str | None) -> int | str | None:
@@ -164,11 +175,11 @@ class DockerConfig(RemoteConfig):
     @field_validator("tmpfs")
     @classmethod
     def _tmpfs_is_possible(cls, tmpfs: dict[str, int | str]) -> dict[str, int | str]:
-        for path, size in tmpfs.items():
-            if not path.startswith("/") or path == "/" or ":" in path:
-                raise ValueError(f"{path!r} is no folder of a container: give an absolute path")
-            size_bytes(size)
-        return tmpfs
+        refuse(tmpfs_problem(path, size) for path, size in tmpfs.items())
+        found = {str(container_path(path)): size for path, size in tmpfs.items()}
+        if len(found) < len(tmpfs):
+            raise ValueError("one folder is named twice")
+        return found
 
     @field_validator("volumes")
     @classmethod
@@ -195,9 +206,7 @@ class DockerConfig(RemoteConfig):
     @field_validator("cap_add")
     @classmethod
     def _capabilities_are_named(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name in ("ALL", "CAP_ALL") or not _CAPABILITY.fullmatch(name):
-                raise ValueError(f"{name!r} is no capability; name each, as in NET_BIND_SERVICE")
+        refuse(map(capability_problem, names))
         return names
 
     @field_validator("platform")
@@ -210,19 +219,13 @@ class DockerConfig(RemoteConfig):
     @field_validator("env_vars")
     @classmethod
     def _variables_can_be_set(cls, variables: dict[str, str]) -> dict[str, str]:
-        for name, value in variables.items():
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of an environment variable")
-            if "\0" in value:
-                raise ValueError(f"the value of {name} contains a NUL character")
+        refuse(variable_problem(name, value) for name, value in variables.items())
         return variables
 
     @field_validator("labels")
     @classmethod
     def _labels_are_free(cls, labels: dict[str, str]) -> dict[str, str]:
-        for name in labels:
-            if not name or name == "osiris" or name.startswith("osiris."):
-                raise ValueError(f"the label {name!r} is ours; take another name")
+        refuse(map(label_problem, labels))
         return labels
 
     @field_validator("registry_auth")
@@ -237,16 +240,27 @@ class DockerConfig(RemoteConfig):
 
     @model_validator(mode="after")
     def _fields_fit(self) -> DockerConfig:
-        if self.image is not None and self.dockerfile is not None:
-            raise ValueError("give image or dockerfile, not both")
-        if self.dockerfile is None and (self.build_context is not None or self.build_args):
-            raise ValueError("build_context and build_args need a dockerfile")
-        if self.engine == "host" and self.image is None and self.dockerfile is None:
-            raise ValueError("engine: host runs commands in an image of yours; give image or dockerfile")
-        if self.engine == "host" and self.mount_inputs:
-            raise ValueError("mount_inputs is for engine: worker; with engine: host nothing is copied anyway")
-        if self.engine == "worker" and self.working_dir is not None:
-            raise ValueError("working_dir is for engine: host; in a worker each step has a directory of its own")
-        if self.engine == "host" and self.user is not None:
-            raise ValueError("user is for engine: worker; with engine: host files must belong to who runs this")
+        refuse(self._misfits())
         return self
+
+    def _misfits(self) -> Iterator[str]:
+        """Settings that would have no effect beside others, or that contradict them."""
+        if self.image is not None and self.dockerfile is not None:
+            yield "give image or dockerfile, not both"
+        if self.dockerfile is None and (self.build_context is not None or self.build_args):
+            yield "build_context and build_args need a dockerfile"
+        ready = [name for name in ("image", "dockerfile") if getattr(self, name) is not None]
+        if self.engine == "host" and not ready:
+            yield "engine: host runs commands in an image of yours; give image or dockerfile"
+            ready = ["engine: host"]
+        for name in _OF_WORKER_IMAGE if ready else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                yield f"{name} is for the worker image; with {ready[0]} it is not built"
+        if self.engine == "host" and self.mount_inputs:
+            yield "mount_inputs is for engine: worker; with engine: host nothing is copied anyway"
+        if self.engine == "worker" and self.working_dir is not None:
+            yield "working_dir is for engine: host; in a worker each step has a directory of its own"
+        if self.engine == "host" and self.user is not None:
+            yield "user is for engine: worker; with engine: host files must belong to who runs this"
+        for path in {str(volume.container) for volume in self.mounts} & self.tmpfs.keys():
+            yield f"{path} is in volumes and in tmpfs"

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from osiris_core.redaction import is_secret_field
 from osiris_core.secrets import references, substitute
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def declared(variables: Mapping[str, str], context: ExecutionContext) -> ExecutionContext:
     """
-    The context with `variables` in it: those with a `${NAME}` as secrets, the others as public ones.
+    The context with `variables` in it. Those with a `${NAME}`, or secret by their own name, are secrets.
 
     What the context declares itself wins. A value that is nowhere is left empty; `missing` names it.
     """
@@ -24,7 +25,7 @@ def declared(variables: Mapping[str, str], context: ExecutionContext) -> Executi
         return context
     values = dict.fromkeys(missing(variables, context).values(), "") | {**os.environ, **context.environment}
     new = {name: str(substitute(text, values)) for name, text in variables.items() if name not in context.environment}
-    public = {name for name in new if not any(True for _ in references(variables[name]))}
+    public = {name for name in new if not is_secret_field(name) and not any(True for _ in references(variables[name]))}
     return replace(
         context,
         environment={**new, **context.environment},

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.docker_engine.values import VOLUME_DIR, container_path, refuse
 from osiris_core.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import PurePosixPath
 
-VOLUME_DIR = PurePosixPath("/osiris")
-"""Where a run's own volume is mounted; its folders are below it."""
+__all__ = ["VOLUME_DIR", "Volume", "parse_volumes"]
 
-_RESERVED = tuple(map(PurePosixPath, ("/proc", "/sys", "/dev", "/opt/osiris", str(VOLUME_DIR))))
-_SOCKETS = tuple(map(Path, ("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock")))
+_SOCKETS = (
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/crio/crio.sock",
+)
+_USERS_SOCKETS = ("docker.sock", "podman/podman.sock")
+"""Where engines without root listen, below a user's runtime folder."""
+
+_DESKTOP_SOCKETS = (".docker/run/docker.sock", ".docker/desktop/docker.sock")
+_SOCKET_URL = re.compile(r"(?:http\+)?unix:/*(.+)")
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Volume:
             hint = "give a path of this machine; volumes of the engine's own are not mounted"
             return Problem(f"{self.host} cannot be mounted: {exc.strerror}", key=key, hint=hint)
         real = self.host.resolve()
-        if stat.S_ISSOCK(mode) or any(socket.resolve().is_relative_to(real) for socket in _SOCKETS if socket.exists()):
+        if stat.S_ISSOCK(mode) or any(socket.resolve().is_relative_to(real) for socket in _sockets()):
             message = f"{self.host} would hand the container a socket of this machine's"
             return Problem(message, key=key, hint="who has the engine's socket is root here; mount what is needed only")
         return None
@@ -51,15 +64,20 @@ def parse_volumes(texts: Iterable[str]) -> list[Volume]:
     The mounts, in order. One host path may be mounted in several places.
 
     Raises:
-        ValueError: One is not of that form, or two meet in the container.
+        ValueError: Some are not of that form, or meet in the container; it names them all.
     """
     volumes: list[Volume] = []
+    problems = []
     for text in texts:
-        volume = _parse(text)
-        for other in volumes:
-            if other.container == volume.container:
-                raise ValueError(f"{text!r}: {volume.container} is taken by another volume")
+        try:
+            volume = _parse(text)
+        except ValueError as exc:
+            problems.append(f"{text!r}: {exc}")
+            continue
+        if any(other.container == volume.container for other in volumes):
+            problems.append(f"{text!r}: {volume.container} is taken by another volume")
         volumes.append(volume)
+    refuse(problems)
     return volumes
 
 
@@ -69,14 +87,30 @@ def _parse(text: str) -> Volume:
     if last in ("ro", "rw"):
         mode, (rest, _, last) = last, rest.rpartition(":")
     if not rest or not last or "\0" in text:
-        raise ValueError(f"{text!r}: write it as host:container or host:container:ro")
+        raise ValueError("write it as host:container or host:container:ro")
     if not last.startswith("/"):
-        raise ValueError(f"{text!r}: {last!r} must be an absolute path in the container, or the mode ro or rw")
-    container = PurePosixPath(last)
-    if ".." in container.parts:
-        raise ValueError(f"{text!r}: the path in the container must not contain '..'")
-    if container == PurePosixPath("/") or any(
-        container.is_relative_to(place) or place.is_relative_to(container) for place in _RESERVED
-    ):
-        raise ValueError(f"{text!r}: {container} belongs to the container itself; take another path")
-    return Volume(Path(rest).expanduser().absolute(), container, mode == "ro")
+        raise ValueError(f"{last!r} must be an absolute path in the container, or the mode ro or rw")
+    return Volume(Path(rest).expanduser().absolute(), container_path(last), mode == "ro")
+
+
+def _sockets() -> Iterator[Path]:
+    """The engines' sockets that are there now: those that are named in the environment, and the usual ones."""
+    places = [Path(place) for place in _SOCKETS]
+    for name in ("DOCKER_HOST", "CONTAINER_HOST"):
+        match = _SOCKET_URL.fullmatch(os.environ.get(name, ""))
+        if match is not None:
+            places.append(Path("/" + match[1]))
+    folders = {Path(f"/run/user/{os.getuid()}"), Path(os.environ.get("XDG_RUNTIME_DIR") or "/run")}
+    places += [folder / name for folder in sorted(folders) for name in _USERS_SOCKETS]
+    places += [Path(os.path.expanduser("~")) / name for name in _DESKTOP_SOCKETS]  # noqa: PTH111 - never raises
+    return (place for place in places if _may_be_there(place))
+
+
+def _may_be_there(place: Path) -> bool:
+    try:
+        place.stat()
+    except PermissionError:
+        return True  # we may not look; who is root in a container may
+    except OSError:
+        return False
+    return True

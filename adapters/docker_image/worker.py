@@ -31,10 +31,12 @@ WORKER_LABEL = "osiris.worker"
 HASH_LABEL = "osiris.hash"
 
 # Two stages, so that the wheels are in no layer of the image that is kept. Nothing is spliced into a command: names of
-# packages come in files. pip compiles what it installs, which a worker's start would otherwise pay for.
+# packages come in files. pip compiles what it installs, which a worker's start would otherwise pay for. The label comes
+# first, so that what a cancelled build leaves carries it and is found by `docker image prune`.
 _DOCKERFILE = """\
 ARG BASE
 FROM ${BASE} AS packages
+LABEL osiris.worker=1
 ARG HASH
 LABEL osiris.hash=${HASH}
 USER root
@@ -46,6 +48,7 @@ RUN umask 022 && python3 -m venv /opt/osiris && /opt/osiris/bin/python -m pip in
 --find-links /osiris/wheels --requirement /osiris/requirements.txt
 
 FROM ${BASE}
+LABEL osiris.worker=1
 ARG HASH
 LABEL osiris.hash=${HASH}
 USER root

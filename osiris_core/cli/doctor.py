@@ -8,7 +8,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -109,6 +109,17 @@ def _session_root() -> Check:
         return Check("session root", "broken", f"{root}: {exc.strerror}", "make it writable or set OSIRIS_HOME")
 
 
+def _unusable(adapter: type[Any] | None) -> str | None:
+    """Why nothing can be run by an adapter here and now, as far as it says."""
+    if adapter is None:
+        return None
+    try:
+        found: str | None = adapter().unusable()
+    except Exception:  # noqa: BLE001 - somebody else's may need settings, or not know the question
+        return None
+    return found
+
+
 def _plugins() -> Iterator[Check]:
     from osiris_core.cli.catalogue import adapter_entries, driver_entries
     from osiris_core.driver import DriverRegistry
@@ -119,7 +130,9 @@ def _plugins() -> Iterator[Check]:
         for entry in entries:
             told.add(entry.problem)
             state = "ok" if entry.cls is not None else "note" if entry.missing else "broken"
-            yield Check(f"{kind} {entry.name}", state, entry.problem or entry.source)
+            unusable = _unusable(entry.cls) if kind == "adapter" else None
+            state = "note" if unusable else state
+            yield Check(f"{kind} {entry.name}", state, unusable or entry.problem or entry.source)
     for kind, problems in (
         ("adapter plugins", AdapterFactory.problems()),
         ("driver plugins", DriverRegistry.problems()),

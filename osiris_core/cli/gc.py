@@ -40,8 +40,8 @@ def gc(root: str | None, adapter: str | None, dry_run: bool, as_json: bool) -> i
         header = ("adapter", "what", "id", "session", "was", "now")
         stdout.write_result("\n".join(formatting.table(header, rows)))
     else:
-        stdout.say("osiris: nothing is left anywhere")
-    failed = (problems and adapter) or any(state not in ("found", "removed") for _, state in states)
+        stdout.say(f"osiris: nothing is left{' where it could be looked for' if problems else ''}")
+    failed = problems or any(state not in ("found", "removed") for _, state in states)
     return exits.FAILED if failed else exits.COMPLETED
 
 

@@ -80,7 +80,8 @@ def failure_lines(report: Mapping[str, Any], traceback_lines: int | None) -> lis
     error = report["error"]
     failed = next((step for step in report.get("steps") or [] if step["status"] in _BAD), None)
     place = f"step '{failed['step_id']}': " if failed else ""
-    lines = [f"{place}{error['failure_class']}: {error['type']}: {error['message']}"]
+    said = [str(error[name]) for name in ("failure_class", "type", "message") if error.get(name)]
+    lines = [f"{place}{': '.join(said)}"]
     last_output = str((error.get("details") or {}).get("last_output") or "")
     if last_output:  # of an engine that crashed: with the stack, as far as Python could still tell it
         return [*lines, "  its last output:", *(f"    {line}" for line in last_output.rstrip().splitlines())]
