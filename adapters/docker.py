@@ -64,6 +64,7 @@ cpu: 2
         self._digests: dict[str, DigestQueue] = {}
         self._missing: dict[str, dict[str, str]] = {}
         self._engine_runs: set[EngineRun] = set()
+        self._places: dict[str, CommandPlace] = {}
 
     @classmethod
     def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:
@@ -149,7 +150,7 @@ cpu: 2
         assert run.session is not None
         client = self._connect(context)
         image = self._image(client, run, context)
-        place = CommandPlace(
+        place = self._places[context.session_dir] = CommandPlace(
             client=client,
             config=self.config,
             image=image.image_id,
@@ -180,8 +181,13 @@ cpu: 2
         digests = self._digests.pop(session_dir, None)
         if digests is not None:
             digests.stop() if run.error is not None else digests.wait()
+        place = self._places.pop(session_dir, None)
         try:
             super().release(run)
+            if place is not None:
+                place.clear()
+        except SandboxError as exc:  # what came home is home all the same
+            self._say(run, str(exc), "warning")
         finally:
             if client is not None:
                 client.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
@@ -27,7 +26,6 @@ from osiris_core.errors import (
     RunTimeout,
     SealBroken,
 )
-from osiris_core.interrupts import Sheltered
 from osiris_core.logs import follow_verbosely, phase_logged
 from osiris_core.manifest import Manifest, load_manifest
 from osiris_core.preparation import prepare_run
@@ -344,12 +342,10 @@ class ExecutionAdapter(ABC):
     def _come_home(self, run: Run) -> KeyboardInterrupt | None:
         """Fetch what the run left and free its place, each whatever the other came to; a Ctrl-C is for later."""
         interrupt = None
-        # A place that is half freed would be left behind for good.
-        released: Sheltered[None] = Sheltered(lambda: self.release(run), on_interrupt=lambda: None)
-        for phase, work in (("transfer", partial(self.bring_home, run)), ("collect", released.run)):
+        for phase, work in (("transfer", self.bring_home), ("collect", self.release)):
             try:
                 with run.clock(phase):
-                    work()
+                    work(run)
             except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the report is to be written in any case
                 run.fail(exc)
                 if phase == "transfer" and run.summary is not None:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from osiris_core.adapter import ExecutionAdapter
+from osiris_core.errors import ExecutionError
 from osiris_core.interrupts import Sheltered
 from osiris_core.user_code import driver_places
 from remote.config import RemoteConfig
@@ -58,7 +59,11 @@ class RemoteAdapter(ExecutionAdapter):
 
     def release(self, run: Run) -> None:
         if (remote_run := self._of(run)) is not None:
-            remote_run.release()
+            try:
+                # Ctrl-C must not land in it: a place that is half freed would be left behind for good.
+                Sheltered(remote_run.release, on_interrupt=lambda: None).run()
+            except ExecutionError:  # no thread to be had
+                remote_run.release()
             self._remote_runs.pop(remote_run.session_dir, None)
 
     def _of(self, run: Run) -> RemoteRun | None:

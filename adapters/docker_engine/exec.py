@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,11 @@ WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class CommandPlace:
-    """Where the commands of one run are executed. `hides_values`: something in it is secret."""
+    """
+    Where the commands of one run are executed.
+
+    `hides_values`: something in it is secret. `made`: the containers that are not removed yet.
+    """
 
     client: Client
     config: DockerConfig
@@ -51,6 +55,12 @@ class CommandPlace:
     session_dir: str
     hides_values: bool
     sees_processes: bool
+    made: set[str] = field(default_factory=set)
+
+    def clear(self) -> None:
+        """What a step that was given up still has is gone on return; kept ones stay."""
+        for name in () if self.config.keeps_container else list(self.made):
+            remove_container(self.client, name)
 
 
 class ContainerCommand:
@@ -112,6 +122,7 @@ class ContainerCommand:
             stdin=stdin,
             stdin_once=True,
         )
+        self._place.made.add(self.name)
         cleanup.callback(self._remove)
         with translate("the command's container cannot be made"):
             body = container_body(spec, self._place.config)
@@ -211,6 +222,7 @@ class ContainerCommand:
                 self._client.api.stop(self.name, timeout=0)
         else:
             remove_container(self._client, self.name)
+        self._place.made.discard(self.name)
 
 
 def as_signal(code: int) -> int:
