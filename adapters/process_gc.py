@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osiris_core.leftovers import Leftover
-from osiris_core.process_scan import process_entries
+from osiris_core.process_scan import descendants, process_entries
 from osiris_core.session import SessionLayout, is_owned, read_json
 
 if TYPE_CHECKING:
@@ -116,14 +116,10 @@ def _token_of(pid: int) -> str | None:
 
 def _processes_of(token: str) -> list[int]:
     """Every process that shows the token, and everything below them."""
-    entries = [entry for entry in process_entries() if entry.alive]
-    found = {entry.pid for entry in entries if _token_of(entry.pid) == token}
-    grown = True
-    while grown:
-        more = {entry.pid for entry in entries if entry.parent in found and entry.pid not in found}
-        found |= more
-        grown = bool(more)
-    return sorted(found)
+    entries = list(process_entries())
+    marked = [entry for entry in entries if _token_of(entry.pid) == token]
+    below = descendants([entry.pid for entry in marked], entries)
+    return sorted(entry.pid for entry in (*marked, *below) if entry.alive)
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:

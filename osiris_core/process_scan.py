@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class Entry(NamedTuple):
@@ -31,6 +31,23 @@ def process_entries() -> Iterator[Entry]:
     for name in os.listdir("/proc"):  # noqa: PTH208 - hundreds of Path objects a look would cost more than the look
         if name.isdecimal() and (entry := entry_of(int(name))) is not None:
             yield entry
+
+
+def descendants(roots: Iterable[int], entries: Iterable[Entry]) -> list[Entry]:
+    """Every process of `entries` that is below one of `roots`, at any depth; the roots themselves are not."""
+    children: dict[int, list[Entry]] = {}
+    for entry in entries:
+        children.setdefault(entry.parent, []).append(entry)
+    known = set(roots)
+    found: list[Entry] = []
+    pids = list(known)
+    for pid in pids:
+        for entry in children.get(pid, ()):
+            if entry.pid not in known:
+                known.add(entry.pid)
+                found.append(entry)
+                pids.append(entry.pid)
+    return found
 
 
 def entry_of(pid: int) -> Entry | None:

@@ -55,8 +55,3 @@ class Deadlines:
         if self._run is not None and now_s >= self._run[0]:
             return self._run[1], self._run[2]
         return None
-
-    def next_s(self) -> float | None:
-        """When to look again at the latest; None when nothing is limited."""
-        times = [*self._steps.values(), *([self._run[0]] if self._run else [])]
-        return min(times, default=None)

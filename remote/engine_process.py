@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -87,13 +86,6 @@ class EngineProcess:
             if pid == self.pid:
                 self.status = status
 
-    def wait(self, timeout_s: float) -> None:
-        """Return when it has ended, or the time is up."""
-        deadline_s = time.monotonic() + timeout_s
-        while self.status is None and (left_s := deadline_s - time.monotonic()) > 0:
-            select.select([self.exit_fd] if self.exit_fd >= 0 else [], [], [], min(left_s, 0.02))
-            self.reap()
-
     def kill(self) -> None:
         """No process below this one is alive on return, the engine included; they are killed, not asked."""
         kill_descendants(self.reap)
@@ -102,12 +94,14 @@ class EngineProcess:
 
 def kill_descendants(reap: Callable[[], object]) -> None:
     """No process below this one is alive on return; KILL is repeated, with `reap` in between."""
+    from osiris_core.process_scan import descendants, process_entries
+
     deadline_s = time.monotonic() + KILL_LIMIT_S
     pause_s = 0.001
-    while living := _descendants():
-        for pid in living:
+    while living := [entry for entry in descendants([os.getpid()], process_entries()) if entry.alive]:
+        for entry in living:
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(entry.pid, signal.SIGKILL)
             except OSError:
                 continue
         if time.monotonic() > deadline_s:
@@ -122,17 +116,3 @@ def become_subreaper() -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _descendants() -> list[int]:
-    """Every living process below this one."""
-    from osiris_core.process_scan import process_entries
-
-    entries = list(process_entries())
-    ours = {os.getpid()}
-    grown = True
-    while grown:
-        more = {entry.pid for entry in entries if entry.parent in ours and entry.pid not in ours}
-        ours |= more
-        grown = bool(more)
-    return [entry.pid for entry in entries if entry.pid in ours and entry.pid != os.getpid() and entry.alive]

@@ -232,7 +232,9 @@ class WorkerProcess:
 
     def journal(self) -> list[dict[str, Any]]:
         path = self.folder / "session" / "events.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        # The engine may be in the middle of a line.
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def hang_up(self) -> None:
         """Close the host's end of both pipes."""

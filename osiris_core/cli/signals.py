@@ -123,15 +123,9 @@ def kill_descendants() -> None:
     """Kill everything below this process; twice, for what was born meanwhile."""
     if not sys.platform.startswith("linux"):
         return
-    from osiris_core.process_scan import process_entries
+    from osiris_core.process_scan import descendants, process_entries
 
     for _ in range(2):
-        children: dict[int, list[int]] = {}
-        for entry in process_entries():
-            children.setdefault(entry.parent, []).append(entry.pid)
-        found = list(children.get(os.getpid(), []))
-        for pid in found:
-            found.extend(children.get(pid, []))
-        for pid in found:
+        for entry in descendants([os.getpid()], process_entries()):
             with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(entry.pid, signal.SIGKILL)

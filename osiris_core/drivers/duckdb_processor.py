@@ -137,11 +137,12 @@ class _Query:
         start = 0
         for statement in statements:
             self._ctx.raise_if_cancelled()
-            start = max(self._bytes.find(statement.query.encode(), start), start)
+            text = _text_of(statement)
+            start = max(self._bytes.find(text.encode(), start), start)
             with self._explained(statement, start):
-                relation = self._connection.sql(statement.query)
+                relation = self._connection.sql(text)
             if statement is not statements[-1]:
-                start += len(statement.query.encode())
+                start += len(text.encode())
         return self._stream(relation, statements[-1], start)
 
     def _stream(
@@ -199,7 +200,7 @@ class _Query:
             return fault
         prefix = "EXPLAIN "
         try:
-            self._connection.execute(prefix + statement.query)
+            self._connection.execute(prefix + _text_of(statement))
         except duckdb.Error as exc:
             again = read_fault(exc)
             if again.message == fault.message and again.position is not None:
@@ -247,6 +248,11 @@ class _Query:
         made = [near for near in fault.candidates if not near.startswith(("pg_", "duckdb_", "sqlite_"))]
         hint = did_you_mean(name, [*self._inputs, *made])
         return f"there is no table '{name}'; {f'{hint} ' if hint else ''}({known})"
+
+
+def _text_of(statement: duckdb.Statement) -> str:
+    """Without the blanks before it, from which some versions of DuckDB count positions, and others do not."""
+    return statement.query.lstrip()
 
 
 def _gives_rows(statement: duckdb.Statement) -> bool:
