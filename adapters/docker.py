@@ -17,7 +17,7 @@ from adapters.docker_engine.sandbox import DockerSandbox
 from adapters.docker_engine.spec import network_of
 from adapters.docker_engine.variables import declared, missing
 from adapters.docker_image.check import image_problems
-from adapters.docker_image.ensure import ensure_image, set_up
+from adapters.docker_image.ensure import WorkerImage, ensure_image, set_up
 from osiris_core.adapter import ExecutionAdapter
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adapters.docker_engine.client import Client
-    from adapters.docker_image.ensure import WorkerImage
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
     from osiris_core.context import ExecutionContext
@@ -197,6 +196,9 @@ cpu: 2
         return client
 
     def _image(self, client: Client, run: Run, context: ExecutionContext) -> WorkerImage:
+        if run.attached:  # the container is there, whatever has become of its image
+            used = run.extra.get("image", {})
+            return WorkerImage(used.get("id", ""), used.get("name", ""), python="", built=False, build_ms=0.0)
         image = ensure_image(
             client,
             self.config,

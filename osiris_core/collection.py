@@ -33,7 +33,11 @@ PHASES = ("prepare", "queue", "start", "transfer", "steps", "collect")
 
 @dataclass
 class Run:
-    """One run from `prepare` to the end of `collect`: its session, its clock, and what came of it."""
+    """
+    One run from `prepare` to the end of `collect`: its session, its clock, and what came of it.
+
+    `attached`: another controller, which is dead, started it. Its place is there; `extra` has what was known of it.
+    """
 
     prepared: PreparedRun
     session: Session | None = None
@@ -45,6 +49,7 @@ class Run:
     spent_ms: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None
+    attached: bool = False
     executed: threading.Event = field(default_factory=threading.Event)
     collecting: threading.RLock = field(default_factory=threading.RLock)
 

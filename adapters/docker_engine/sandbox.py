@@ -150,6 +150,17 @@ class DockerSandbox:
             raise
         return self._transport
 
+    def adopt(self, native_id: str | None) -> bool:
+        with self._lock:
+            self._made = True  # a volume may be there without its container
+        try:
+            with translate("the container cannot be looked at"):
+                found = self._client.api.inspect_container(native_id or self.name)
+        except NotThere:
+            return False
+        self._argv = list(found["Config"]["Entrypoint"] or [""])
+        return True
+
     def reconnect(self) -> AttachTransport:
         if self._transport is not None:
             self._transport.close()
