@@ -41,6 +41,7 @@ from osiris_core.user_code import make_importable, stand_in_for_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from osiris_core.leftovers import Leftover
     from osiris_core.prepared import PreparedRun
@@ -148,8 +149,11 @@ class ExecutionAdapter(ABC):
         look_up_again(prepared, context)
         run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
+        run.extra |= context.facts
         run.session = Session.open(context.session_dir, context.session_id, prepared.name)
         try:
+            if run.session.earlier:
+                run.notices += filter(None, [_end_earlier_attempt(run.session)])
             self._record_intent(run, context)
         except BaseException:
             run.session.close()
@@ -334,6 +338,16 @@ class ExecutionAdapter(ABC):
         """
         return []
 
+    def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:  # noqa: B027 - optional
+        """
+        End what a dead controller's run has in its place, and the place with it; nothing is brought home.
+
+        `recorded` is what `run.json` says of it. May be repeated.
+
+        Raises:
+            SandboxError: The place cannot be reached.
+        """
+
     @abstractmethod
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         """Run the prepared steps in this adapter's place, and return the engine's summary."""
@@ -389,6 +403,8 @@ class ExecutionAdapter(ABC):
         run.host = run.session.journal.origin("host", run.redactor)
         with follow_verbosely(run.session.journal.path, context):
             run.tell_start(self.name)
+            for notice in [*context.notices, *run.notices]:
+                run.host.emit("log", level="warning", message=notice)
             _check_seal(prepared)
             if run.cancel_reason is not None:
                 raise RunCancelled(f"the run was cancelled: {run.cancel_reason}")
@@ -441,6 +457,12 @@ class ExecutionAdapter(ABC):
                     run.summary.artifacts = []  # they are not here
                 interrupt = exc if isinstance(exc, KeyboardInterrupt) else interrupt
         return interrupt
+
+
+def _end_earlier_attempt(session: Session) -> str | None:
+    from osiris_core.orphans import end_earlier_attempt  # which needs the factory, and that needs adapters
+
+    return end_earlier_attempt(session)
 
 
 def _check_seal(prepared: PreparedRun) -> None:

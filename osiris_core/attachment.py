@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ class Attachment:
         recorded = self._session.recorded
         self.run = Run(prepared, self._session, attached=True, error=recorded.get("error"))
         self.run.extra |= {**recorded.get("facts", {}), "attached": True}
-        if unknown:
+        if unknown and adapter.outlives_controller:
             self.run.extra["values_not_here"] = unknown
         self.run.spent_ms |= {"prepare": recorded.get("prepare_ms", 0.0), **recorded.get("spent_ms", {})}
         values = (prepared.secrets[name] for name in prepared.secret_names if name in prepared.secrets)
@@ -68,8 +69,9 @@ class Attachment:
             NotAttached: That cannot be told now.
         """
         run, journal = self.run, self._session.journal
-        told = tell(self._session.layout, run.prepared, self._session.attempt)
-        idle_s = seconds_since(told.end_ts)
+        began = datetime.now(UTC)
+        told = run.told = tell(self._session.layout, run.prepared, self._session.attempt)
+        run.steps_end_ts = told.end_ts
         run.host = journal.origin("host", run.redactor, told.host_seq)
         interrupt = None
         try:
@@ -84,7 +86,8 @@ class Attachment:
         except BaseException as exc:  # noqa: BLE001 - as above, and then raised
             run.fail(exc)
             interrupt = exc
-        self._book(seconds_since(told.host_start_ts) * 1000, idle_s * 1000)
+        ended = datetime.fromisoformat(run.steps_end_ts) if run.steps_end_ts else began
+        self._book(seconds_since(told.host_start_ts) * 1000, (began - ended).total_seconds() * 1000)
         return interrupt
 
     def _go_on(self, told: Aftermath) -> None:
@@ -119,5 +122,5 @@ class Attachment:
         spent_ms = self.run.spent_ms
         spent_ms["steps"] = self.run.summary.wall_ms if self.run.summary else 0.0
         known_ms = sum(spent_ms.get(name, 0.0) for name in ("queue", "transfer", "steps"))
-        spent_ms["unattended"] = min(idle_ms, max(0.0, total_ms - known_ms))
+        spent_ms["unattended"] = max(0.0, min(idle_ms, total_ms - known_ms))
         spent_ms["start"] = max(0.0, total_ms - known_ms - spent_ms["unattended"])

@@ -23,6 +23,7 @@ from osiris_core.session import Session, overwrite_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from osiris_core.aftermath import Aftermath
     from osiris_core.journal import Origin
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
@@ -36,8 +37,8 @@ class Run:
     """
     One run from `prepare` to the end of `collect`: its session, its clock, and what came of it.
 
-    `attached`: another controller, which is dead, started it; `extra` has what was known of its place. `told_end`: the
-    journal has the host's last event already.
+    `attached`: another controller, which is dead, started it; `told` is what the journal said then, `extra` what was
+    known of its place. `told_end`: the journal has the host's last event already.
     """
 
     prepared: PreparedRun
@@ -49,9 +50,12 @@ class Run:
     report: RunReport | None = None
     spent_ms: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     cancel_reason: str | None = None
     attached: bool = False
     told_end: bool = False
+    told: Aftermath | None = None
+    steps_end_ts: str = ""
     executed: threading.Event = field(default_factory=threading.Event)
     collecting: threading.RLock = field(default_factory=threading.RLock)
 

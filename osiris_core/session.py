@@ -103,6 +103,7 @@ class Session:
     Attributes:
         attempt: 1 for the first run in this directory, then one more each time.
         recorded: What `run.json` says of the run.
+        earlier: What it said of the attempt before.
     """
 
     def __init__(self, layout: SessionLayout, session_id: str, lock_fd: int, attempt: int) -> None:
@@ -111,6 +112,7 @@ class Session:
         self._lock_fd = lock_fd
         self.attempt = attempt
         self.recorded: dict[str, Any] = {}
+        self.earlier: dict[str, Any] = read_json(layout.run_file) or {}
         self.journal = Journal(layout.events_file, session_id, self.attempt)
         _OPEN.add(self)
 
@@ -204,6 +206,20 @@ class Session:
                 with suppress(OSError):  # for all who inherited it; closing would only do for this process
                     fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             self._let_go()
+
+    def delete(self) -> None:
+        """Remove everything that is ours in the directory, and the directory if nothing else is in it; then let go."""
+        layout = self.layout
+        self.journal.close()
+        archive = layout.root / "artifacts.tar.gz"
+        for folder in (layout.artifacts_dir, layout.checkpoints_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+        # `run.json` last: what was begun and not finished is still a session.
+        for file in (archive, layout.status_file, layout.events_file, layout.run_file, layout.lock_file):
+            file.unlink(missing_ok=True)
+        self.close()
+        with suppress(OSError):
+            layout.root.rmdir()
 
     def _let_go(self) -> None:
         fd, self._lock_fd = self._lock_fd, -1

@@ -17,7 +17,8 @@ from remote.remote_run import RemoteRun
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
@@ -65,6 +66,16 @@ class RemoteAdapter(ExecutionAdapter):
         except SandboxError as exc:
             raise NotAttached(f"the place of the run cannot be asked now, and may go on: {exc}") from exc
         return self._see_through(run, context, remote_run, lambda: remote_run.take_over(recorded.get("native_id")))
+
+    def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:
+        if recorded.get("token") is None:
+            return
+        try:
+            sandbox = self.make_sandbox(run, context, recorded["token"])
+            sandbox.adopt(recorded.get("native_id"))
+            sandbox.stop()
+        finally:
+            self.release(run)
 
     def _see_through(
         self, run: Run, context: ExecutionContext, remote_run: RemoteRun, work: Callable[[], RunSummary]

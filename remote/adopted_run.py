@@ -52,7 +52,8 @@ class AdoptedRun(RemoteRun):
         with _askable("the place of the run"):
             found = self._sandbox.adopt(native_id)
         self._placed = True
-        told = self._told()
+        told = self._run.told
+        assert told is not None
         self._steps_over = told.ended
         self._gone = not found
         if found and self._run.error is None:
@@ -95,6 +96,7 @@ class AdoptedRun(RemoteRun):
             with self._run.clock("transfer"):
                 self._fetch()
             told = self._told()
+            self._run.steps_end_ts = told.end_ts
         if self._run.error is not None:
             raise error_of(self._run.error)
         if told.ended:

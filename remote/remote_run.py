@@ -74,7 +74,7 @@ class RemoteRun:
         self._session = run.session
         self._token = token or secrets.token_hex(16)
         self._sandbox = make_sandbox(run, context, self._token)
-        self._copies = run.session.journal.copies("engine", self._told().last_seq if run.attached else 0)
+        self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
         self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
@@ -247,7 +247,7 @@ class RemoteRun:
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["event"] in ("steps.complete", "steps.error"):
-            self._steps_over = True
+            self._steps_over, self._run.steps_end_ts = True, event["ts"]
 
     def _note_stray(self, text: str) -> None:
         self._say(text, "warning", stream="worker")

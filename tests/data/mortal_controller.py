@@ -89,10 +89,11 @@ def main() -> None:
     watch_journal()
     watch_files()
     sandbox = {
+        "local": lambda: None,
         "process": lambda: load("adapters.process").ProcessSandbox,
         "docker": lambda: load("adapters.docker_engine.sandbox").DockerSandbox,
     }[adapter]()
-    for name in ("start", "put", "open", "get", "stop"):
+    for name in () if sandbox is None else ("start", "put", "open", "get", "stop"):
         watch(sandbox, name, f"sandbox {name}")
     watch(load("remote.client").WorkerClient, "call", "call")
     watch_moves()
