@@ -86,6 +86,7 @@ class RemoteRun:
         self._has_all_events = False
         self._placed = self._gone = False
         self._home: Homecoming | None = None
+        self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
         self._released = False
         self._releasing = threading.Lock()
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
@@ -134,7 +135,8 @@ class RemoteRun:
         with self._run.clock("transfer"):
             target = self._session.layout.work_dir / "package.tar"
             target.parent.mkdir(parents=True, exist_ok=True)
-            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else ()
+            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else None
+            self._at_home = earlier.at_home if earlier is not None else {}
             self._bundle = pack_bundle(
                 self._run.prepared,
                 self._config.code,
@@ -153,7 +155,12 @@ class RemoteRun:
 
     def _order(self, client: WorkerClient) -> None:
         # From here on something may run: whoever has to go on with it finds what is known of it so far.
-        facts = {"facts": self._run.extra, "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)}}
+        facts: dict[str, Any] = {
+            "facts": self._run.extra,
+            "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)},
+        }
+        if self._at_home:
+            facts["at_home"] = self._at_home
         self._session.record(**facts, prepared=self._run.prepared.to_json())
         client.call(
             "start",
@@ -311,13 +318,14 @@ class RemoteRun:
         if self._home is None:
             return  # no engine ran there: what an earlier attempt left here stays
         self._home.verify(artifacts)
-        self._home.move_in()
+        steps = self.summary.steps if self.summary is not None else []
+        self._home.move_in(reused=[step.step_id for step in steps if step.status == "reused"])
         self._session.record(home=True)
         self._note_transfer("down", started_s)
 
     def _fetch(self) -> None:
         """Everything that the worker left is here, beside what was here before, and the journal is complete."""
-        home = Homecoming(self._session.layout)
+        home = Homecoming(self._session.layout, self._at_home)
         if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
             self._home = home
             self._complete_journal(home.journal)
