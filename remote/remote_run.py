@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import suppress
-from time import monotonic
+from functools import partial
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.aftermath import stopped_by
@@ -47,6 +48,8 @@ CANCEL_MARGIN_S = 20.0
 SUMMARY_LIMIT_S = 60.0
 """How long an engine whose steps are over may take to write down what they came to."""
 RECONNECTS = 3
+START_PAUSE_S = 1.0
+_WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
 
 
 class RemoteRun:
@@ -73,7 +76,8 @@ class RemoteRun:
         self._config = config
         self._session = run.session
         self._token = token or secrets.token_hex(16)
-        self._sandbox = make_sandbox(run, context, self._token)
+        self._make_sandbox = partial(make_sandbox, run, context, self._token)
+        self._sandbox = self._make_sandbox()
         self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
@@ -127,7 +131,7 @@ class RemoteRun:
         self._stop_if_cancelled()
         self._placed = True
         self._session.record(token=self._token)
-        native_id = self._sandbox.start()
+        native_id = self._have_place()
         self._session.record(native_id=native_id)
         self._run.extra["sandbox_id"] = native_id
         self._stop_if_cancelled()
@@ -152,6 +156,35 @@ class RemoteRun:
         self._transfer["up_bytes"] = self._bundle.size_bytes
         self._note_transfer("up", started_s)
         self._stop_if_cancelled()
+
+    def _have_place(self) -> str:
+        """The place, made; asked for again where only the infrastructure failed. Its native id."""
+        for number in range(1, self._config.start_attempts + 1):
+            try:
+                return self._sandbox.start()
+            except SandboxError as exc:
+                if exc.failure_class not in _WORTH_ANOTHER_TRY or number == self._config.start_attempts:
+                    raise
+                self._say(f"{exc}; the place is asked for once more", "warning")
+                self._pause(START_PAUSE_S * number)
+                self._take_away_what_was_made(exc)
+                self._sandbox = self._make_sandbox()
+        raise AssertionError("at least one attempt")
+
+    def _take_away_what_was_made(self, failure: SandboxError) -> None:
+        """The answer may be all that was lost: what has the run's token by now is not made a second time."""
+        made = self._make_sandbox()
+        try:
+            if made.adopt(None):
+                made.stop()
+        except SandboxError:
+            raise failure from None
+
+    def _pause(self, pause_s: float) -> None:
+        until_s = monotonic() + pause_s
+        while monotonic() < until_s:
+            self._stop_if_cancelled()
+            sleep(0.05)
 
     def _order(self, client: WorkerClient) -> None:
         # From here on something may run: whoever has to go on with it finds what is known of it so far.
