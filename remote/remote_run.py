@@ -5,11 +5,19 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import suppress
-from time import monotonic
+from functools import partial
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.aftermath import Aftermath, stopped_by
-from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
+from osiris_core.aftermath import stopped_by
+from osiris_core.earlier_run import tell
+from osiris_core.errors import (
+    CollectError,
+    ExecutionError,
+    FailureClass,
+    RunCancelled,
+    RunTimeout,
+)
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
 from osiris_core.records import RunSummary
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from osiris_core.aftermath import Aftermath
     from osiris_core.collection import Run
     from osiris_core.context import ExecutionContext
     from remote.config import RemoteConfig
@@ -39,6 +48,8 @@ CANCEL_MARGIN_S = 20.0
 SUMMARY_LIMIT_S = 60.0
 """How long an engine whose steps are over may take to write down what they came to."""
 RECONNECTS = 3
+START_PAUSE_S = 1.0
+_WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
 
 
 class RemoteRun:
@@ -55,6 +66,7 @@ class RemoteRun:
         context: ExecutionContext,
         config: RemoteConfig,
         make_sandbox: Callable[[Run, ExecutionContext, str], Sandbox],
+        token: str | None = None,
     ) -> None:
         assert run.session is not None
         self.session_dir = str(run.session.layout.root)
@@ -63,9 +75,10 @@ class RemoteRun:
         self._context = context
         self._config = config
         self._session = run.session
-        self._token = secrets.token_hex(16)
-        self._sandbox = make_sandbox(run, context, self._token)
-        self._copies = run.session.journal.copies("engine")
+        self._token = token or secrets.token_hex(16)
+        self._make_sandbox = partial(make_sandbox, run, context, self._token)
+        self._sandbox = self._make_sandbox()
+        self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
         self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
@@ -75,10 +88,13 @@ class RemoteRun:
         self._cancel_sent_s: float | None = None
         self._steps_over = False
         self._has_all_events = False
-        self._placed = False
+        self._placed = self._gone = False
+        self._home: Homecoming | None = None
+        self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
         self._released = False
         self._releasing = threading.Lock()
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
+        self._transfer |= run.extra.get("transfer", {})
         run.extra["transfer"] = self._transfer
 
     def cancel(self, reason: str) -> None:
@@ -115,7 +131,7 @@ class RemoteRun:
         self._stop_if_cancelled()
         self._placed = True
         self._session.record(token=self._token)
-        native_id = self._sandbox.start()
+        native_id = self._have_place()
         self._session.record(native_id=native_id)
         self._run.extra["sandbox_id"] = native_id
         self._stop_if_cancelled()
@@ -123,7 +139,8 @@ class RemoteRun:
         with self._run.clock("transfer"):
             target = self._session.layout.work_dir / "package.tar"
             target.parent.mkdir(parents=True, exist_ok=True)
-            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else ()
+            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else None
+            self._at_home = earlier.at_home if earlier is not None else {}
             self._bundle = pack_bundle(
                 self._run.prepared,
                 self._config.code,
@@ -140,7 +157,44 @@ class RemoteRun:
         self._note_transfer("up", started_s)
         self._stop_if_cancelled()
 
+    def _have_place(self) -> str:
+        """The place, made; asked for again where only the infrastructure failed. Its native id."""
+        for number in range(1, self._config.start_attempts + 1):
+            try:
+                return self._sandbox.start()
+            except SandboxError as exc:
+                if exc.failure_class not in _WORTH_ANOTHER_TRY or number == self._config.start_attempts:
+                    raise
+                self._say(f"{exc}; the place is asked for once more", "warning")
+                self._pause(START_PAUSE_S * number)
+                self._take_away_what_was_made(exc)
+                self._sandbox = self._make_sandbox()
+        raise AssertionError("at least one attempt")
+
+    def _take_away_what_was_made(self, failure: SandboxError) -> None:
+        """The answer may be all that was lost: what has the run's token by now is not made a second time."""
+        made = self._make_sandbox()
+        try:
+            if made.adopt(None):
+                made.stop()
+        except SandboxError:
+            raise failure from None
+
+    def _pause(self, pause_s: float) -> None:
+        until_s = monotonic() + pause_s
+        while monotonic() < until_s:
+            self._stop_if_cancelled()
+            sleep(0.05)
+
     def _order(self, client: WorkerClient) -> None:
+        # From here on something may run: whoever has to go on with it finds what is known of it so far.
+        facts: dict[str, Any] = {
+            "facts": self._run.extra,
+            "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)},
+        }
+        if self._at_home:
+            facts["at_home"] = self._at_home
+        self._session.record(**facts, prepared=self._run.prepared.to_json())
         client.call(
             "start",
             {
@@ -164,6 +218,17 @@ class RemoteRun:
         self._transport = transport
         self._client = WorkerClient(transport, self._copies, self._note, self._note_stray, self._trace)
         return self._client
+
+    def _told(self) -> Aftermath:
+        """What our journal says by now."""
+        return tell(self._session.layout, self._run.prepared, self._session.attempt)
+
+    def _let_go(self) -> None:
+        """Leave everything as it is, for the next who tries."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._trace is not None:
+            self._trace.close()
 
     # Followed to its end.
 
@@ -222,7 +287,7 @@ class RemoteRun:
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["event"] in ("steps.complete", "steps.error"):
-            self._steps_over = True
+            self._steps_over, self._run.steps_end_ts = True, event["ts"]
 
     def _note_stray(self, text: str) -> None:
         self._say(text, "warning", stream="worker")
@@ -254,11 +319,9 @@ class RemoteRun:
     def _conclude(self, error: Exception) -> None:
         if not isinstance(error, ExecutionError):
             return
-        layout = self._session.layout
         with suppress(OSError, ValueError):
-            told = Aftermath(self._run.prepared.steps, read_events(layout.events_file), self._session.attempt)
             stop = stopped_by(error.failure_class, str(error))
-            self.summary = told.conclude(error, self._run.redactor, stop=stop)
+            self.summary = self._told().conclude(error, self._run.redactor, stop=stop)
 
     # Home.
 
@@ -269,18 +332,36 @@ class RemoteRun:
         Raises:
             CollectError: They cannot be fetched, or are not what the engine said they are.
         """
-        if not self._placed or self._transport is None:
+        if (
+            not self._placed
+            or self._session.recorded.get("home")
+            or (self._transport is None and not self._run.attached)
+        ):
+            return
+        artifacts = self.summary.artifacts if self.summary is not None else []
+        if self._gone:
+            if artifacts:
+                raise CollectError("the place of the run is gone, and what its steps left with it")
             return
         if self._client is not None:
             self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
         started_s = monotonic()
-        home = Homecoming(self._session.layout)
-        if not home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+        if self._home is None:
+            self._fetch()
+        if self._home is None:
             return  # no engine ran there: what an earlier attempt left here stays
-        self._complete_journal(home.journal)
-        home.verify(self.summary.artifacts if self.summary is not None else ())
-        home.move_in()
+        self._home.verify(artifacts)
+        steps = self.summary.steps if self.summary is not None else []
+        self._home.move_in(reused=[step.step_id for step in steps if step.status == "reused"])
+        self._session.record(home=True)
         self._note_transfer("down", started_s)
+
+    def _fetch(self) -> None:
+        """Everything that the worker left is here, beside what was here before, and the journal is complete."""
+        home = Homecoming(self._session.layout, self._at_home)
+        if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+            self._home = home
+            self._complete_journal(home.journal)
 
     def _note_transfer(self, direction: str, started_s: float) -> None:
         duration_ms = self._transfer[f"{direction}_ms"] = round((monotonic() - started_s) * 1000, 3)
@@ -322,7 +403,4 @@ class RemoteRun:
         except SandboxError as exc:  # what came home is home all the same
             self._say(str(exc), "warning")
         finally:
-            if self._transport is not None:
-                self._transport.close()
-            if self._trace is not None:
-                self._trace.close()
+            self._let_go()
