@@ -157,7 +157,7 @@ def test_results_are_kept_until_they_are_fetched(tmp_path: Path) -> None:
     manifest = {"pipeline": "p", "steps": [step("Write", "a"), step("Sleep", "b", config={"seconds": 1}, needs=["a"])]}
     script = (
         "import sys, json; from osiris_core import AdapterFactory, ExecutionContext\n"
-        f"adapter = AdapterFactory.create('process', code=[{str(DRIVERS)!r}], unattended_timeout_s=1.5)\n"
+        f"adapter = AdapterFactory.create('process', code=[{str(DRIVERS)!r}], unattended_timeout_s=4)\n"
         f"adapter.run({manifest!r}, ExecutionContext(session_dir={str(folder)!r}))"
     )
     controller = subprocess.Popen([sys.executable, "-c", script])
