@@ -7,21 +7,27 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from osiris_core.adapter import ExecutionAdapter
-from osiris_core.config import AdapterConfig
+from osiris_core.command_settings import CommandSettings
 from osiris_core.debugging import debugged_drivers
 from osiris_core.driver import DriverRegistry
 from osiris_core.engine_run import EngineRun
 
 if TYPE_CHECKING:
     from osiris_core.collection import Run
+    from osiris_core.config import AdapterConfig
     from osiris_core.context import ExecutionContext
     from osiris_core.records import RunSummary
 
 
-class LocalConfig(AdapterConfig):
+class LocalConfig(CommandSettings):
     """Settings of the local adapter."""
 
     type: Literal["local"] = Field(default="local", description="Selects this adapter.")
+    inherit_env: bool = Field(
+        default=True,
+        description="Whether a model run sees the environment of the caller, with `env_vars` on top. The steps of a "
+        "manifest never do.",
+    )
 
 
 class LocalAdapter(ExecutionAdapter):

@@ -16,6 +16,7 @@ from pydantic import Field
 from adapters.process_gc import MARKER, PREFIX, find_leftovers
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
+from osiris_core.command_settings import CommandSettings
 from osiris_core.process_tree import ProcessTree
 from remote.adapter import RemoteAdapter
 from remote.config import RemoteConfig
@@ -38,7 +39,7 @@ GRACE_S = 5.0
 """How long a worker that is not over yet may take to end what is below it."""
 
 
-class ProcessConfig(RemoteConfig):
+class ProcessConfig(CommandSettings, RemoteConfig):
     """Settings of the process adapter."""
 
     type: Literal["process"] = Field(default="process", description="Selects this adapter.")

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+
+from osiris_core.errors import Problem
+
+if TYPE_CHECKING:
+    from typing import Self
+
+MIN_TIMEOUT_S = 60
+MAX_TIMEOUT_S = 86_400
+DEFAULT_TIMEOUT_S = 3600
 
 
 class AdapterConfig(BaseModel):
@@ -23,3 +36,127 @@ class AdapterConfig(BaseModel):
         default=False,
         description="Also keep all artifacts as one archive, `artifacts.tar.gz`, in the session directory.",
     )
+
+
+def _existing_folder(value: Any) -> Any:
+    if isinstance(value, (str, Path)):
+        path = Path(value).expanduser()
+        if not path.exists():
+            raise ValueError(f"Working directory does not exist: {value}")
+        if not path.is_dir():
+            raise ValueError(f"Working directory is not a directory: {value}")
+        return path.absolute()
+    return value
+
+
+# Dumped as text, so that `json.dump(config.model_dump())` works.
+ExistingFolder = Annotated[Path, BeforeValidator(_existing_folder), PlainSerializer(str)]
+
+
+def named_variables(variables: dict[str, str]) -> dict[str, str]:
+    """
+    `variables`, whose names a process can have.
+
+    Raises:
+        ValueError: Some cannot be set; it names them all, and shows no value.
+    """
+    problems = []
+    for name, value in variables.items():
+        if not name.strip():
+            problems.append("Environment variable keys cannot be empty")
+        elif "=" in name or "\0" in name:
+            problems.append(f"{name!r} is no name of an environment variable")
+        elif "\0" in value:
+            problems.append(f"the value of {name} contains a NUL character")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return variables
+
+
+class BaseBackendConfig(AdapterConfig):
+    """
+    What every configuration of a run backend has; one and the same serves manifests and model runs.
+
+    A subclass says by `get_backend_class` who runs a model with it, and may name the fields that mean something for
+    model runs only.
+    """
+
+    timeout: int = Field(
+        default=DEFAULT_TIMEOUT_S,
+        ge=MIN_TIMEOUT_S,
+        le=MAX_TIMEOUT_S,
+        description="How many seconds a run may take. For a manifest it counts when it is written here, and the run "
+        "has no limit of its own.",
+        examples=[7200],
+    )
+    env_vars: dict[str, str] = Field(
+        default_factory=dict,
+        description="Variables declared for every run: a public value, or ${NAME} for the secret value of a variable "
+        "here. A value under a secret's name (API_TOKEN) is secret too. What a run declares itself wins.",
+        examples=[{"OMP_NUM_THREADS": "4", "MODEL_DEBUG": "true"}],
+    )
+    working_dir: ExistingFolder | None = Field(
+        default=None,
+        description="The folder in which a model's command runs, instead of its workspace. It must exist.",
+        examples=["."],
+    )
+
+    @field_validator("env_vars")
+    @classmethod
+    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
+        return named_variables(variables)
+
+    @abstractmethod
+    def get_backend_class(self) -> type[Any]:
+        """The class whose `run(model_run, config, workspace_dir=None)` runs a model with this configuration."""
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """
+        The configuration in a YAML or JSON file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ConfigError: It does not fit, for every reason given, each with its line.
+        """
+        from osiris_core.configuration_file import load_as
+
+        return load_as(cls, path)
+
+    def validate(self) -> bool:  # type: ignore[override]
+        """
+        True: every rule holds now, also those about files and folders.
+
+        Raises:
+            ValidationError: Some do not.
+        """
+        type(self).model_validate(self.model_dump(exclude_unset=True))
+        return True
+
+    @classmethod
+    def model_run_fields(cls) -> dict[str, str]:
+        """The fields that mean something for model runs only, each with the reason."""
+        return {"working_dir": "each step of a manifest has a directory of its own"}
+
+    def manifest_problems(self) -> list[Problem]:
+        """What is set here that a manifest would ignore, one problem a field."""
+        name = str(getattr(self, "type", type(self).__name__))
+        return [
+            Problem(f"it is for model runs: {reason}", key=f"{name}.{field}", hint="leave it out for a manifest")
+            for field, reason in self.model_run_fields().items()
+            if field in self.model_fields_set and getattr(self, field) != _default(type(self), field)
+        ]
+
+    def for_manifest(self) -> Self:
+        """The same without what is for model runs only."""
+        own = self.model_run_fields()
+        return self.model_copy(update={name: _default(type(self), name) for name in own})
+
+    @property
+    def manifest_timeout_s(self) -> float | None:
+        """The limit of a manifest that has none of its own: what was written, never the default."""
+        return float(self.timeout) if "timeout" in self.model_fields_set else None
+
+
+def _default(model: type[BaseModel], name: str) -> Any:
+    return model.model_fields[name].get_default(call_default_factory=True, validated_data={})

@@ -9,9 +9,9 @@ import pytest
 
 from adapters.docker_engine.config import DockerConfig, size_bytes
 from adapters.docker_engine.spec import ContainerSpec, container_body
-from adapters.docker_engine.variables import declared
 from adapters.docker_engine.volumes import parse_volumes
 from osiris_core import ExecutionContext
+from osiris_core.configured import declared
 from osiris_core.errors import ConfigError
 from osiris_core.factory import _configured
 
@@ -76,7 +76,7 @@ def configured(**settings: Any) -> DockerConfig:
         ({"tmpfs": {"//dev": "1m"}}, "docker.tmpfs", "belongs to the container"),
         ({"tmpfs": {"/a/../b": "1m"}}, "docker.tmpfs", "'..'"),
         ({"tmpfs": {"/a": "1m", "/a/": "1m"}}, "docker.tmpfs", "twice"),
-        ({"tmpfs": {"/a/": "1m"}, "volumes": ["/data:/a"]}, "docker", "in volumes and in tmpfs"),
+        ({"tmpfs": {"/a/": "1m"}, "volumes": ["/usr:/a"]}, "docker", "in volumes and in tmpfs"),
         ({"volumes": ["/a://proc"]}, "docker.volumes", "belongs to the container"),
     ],
 )

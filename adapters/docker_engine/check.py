@@ -14,7 +14,7 @@ from osiris_core.errors import Problem
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from adapters.docker_engine.client import Client
     from adapters.docker_engine.config import DockerConfig
@@ -63,12 +63,6 @@ def host_problems(client: Client, config: DockerConfig, prepared: PreparedRun) -
     if config.engine == "host":
         hint = "set engine: worker"
         yield _problem("the engine is on another machine and cannot see the folders of the steps", "engine", hint)
-
-
-def missing_variables(missing: Mapping[str, str]) -> Iterator[Problem]:
-    """`missing`: the name of what has no value here, by the variable that needs it."""
-    for variable, name in missing.items():
-        yield _problem(f"{name} has no value here", f"env_vars.{variable}", f"export {name}")
 
 
 def _platform_problems(client: Client, config: DockerConfig, machine: str) -> Iterator[Problem]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from adapters.docker_engine.launcher import launcher, program_problem
 from adapters.docker_engine.values import (
     capability_problem,
     container_path,
+    find_dockerfile,
     image_problem,
     label_problem,
     refuse,
@@ -18,6 +22,7 @@ from adapters.docker_engine.values import (
     variable_problem,
 )
 from adapters.docker_engine.volumes import Volume, parse_volumes
+from osiris_core.config import named_variables
 from osiris_core.secrets import REFERENCE
 from remote.config import RemoteConfig
 
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["MIN_MEMORY_BYTES", "DockerConfig", "size_bytes"]
 
 MIN_MEMORY_BYTES = 6 << 20
+MAX_CPU = 128
+DEFAULT_EXECUTABLE = "/usr/local/bin/run.sh"
 _OF_WORKER_IMAGE = ("base_image", "requirements", "apt_packages", "wheels_dir")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*|\d+(:\d+)?", re.IGNORECASE)
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -36,7 +43,12 @@ Size = Annotated[int | str, Field(union_mode="left_to_right")]
 
 
 class DockerConfig(RemoteConfig):
-    """Settings of the Docker adapter. The engine is the one that DOCKER_HOST names, or this machine's own."""
+    """
+    Settings of the Docker adapter. The engine is the one that DOCKER_HOST names, or this machine's own.
+
+    A model run takes `image` or `dockerfile`, and its command runs in a container of its own (`engine: host`, unless
+    `worker` is written).
+    """
 
     type: Literal["docker"] = Field(default="docker", description="Selects this adapter.")
     engine: Literal["worker", "host"] = Field(
@@ -85,8 +97,25 @@ class DockerConfig(RemoteConfig):
         examples=[{"username": "${REG_USER}", "password": "${REG_PASSWORD}"}],
     )
 
+    executable: str = Field(
+        default=DEFAULT_EXECUTABLE,
+        description="What runs a model in its image: a program with its arguments, split as a shell would and seen by "
+        "none. Where it is not written, a model's own command comes first.",
+        examples=["/usr/local/bin/schism", "sh -c 'swan < INPUT > run.log'"],
+    )
+    mpiexec: str = Field(
+        default="",
+        description="What starts the executable of a model run several times: split as a shell would, with `-n CPU` "
+        "added where it names no count.",
+        examples=["mpiexec", "mpirun -np 8"],
+    )
     cpu: float | None = Field(
-        default=None, ge=0.01, allow_inf_nan=False, description="How many processors a container may use.", examples=[2]
+        default=None,
+        ge=0.01,
+        le=MAX_CPU,
+        allow_inf_nan=False,
+        description="How many processors a container may use, and how many processes `mpiexec` starts.",
+        examples=[2],
     )
     memory: Size | None = Field(
         default=None,
@@ -111,11 +140,11 @@ class DockerConfig(RemoteConfig):
         "Without it: who runs this, or 10001 instead of root. With `engine: host` it is always who runs this.",
         examples=["1000:1000"],
     )
-    working_dir: str | None = Field(
+    working_dir: str | None = Field(  # type: ignore[assignment] # a folder in the image, which is not here to be seen
         default=None,
         pattern="^/",
         description="With `engine: host`: the folder inside the image that commands start in, instead of the step's "
-        "own (which is in OSIRIS_WORK_DIR, and where declared outputs are looked for).",
+        "own (which is in OSIRIS_WORK_DIR, and where declared outputs are looked for) or a model's workspace.",
         examples=["/opt/model"],
     )
     read_only: bool = Field(default=True, description="Whether the image's own files cannot be written to.")
@@ -126,17 +155,11 @@ class DockerConfig(RemoteConfig):
         default=(),
         description="Folders and files of this machine, as host:container or host:container:ro|rw (rw without it). A "
         "relative host path starts at the current directory.",
-        examples=[["/data/grids:/grids:ro"]],
+        examples=[["/usr/share:/grids:ro"]],
     )
     mount_inputs: bool = Field(
         default=False,
         description="Mount the run's input files read-only instead of copying them. Needs an engine on this machine.",
-    )
-    env_vars: dict[str, str] = Field(
-        default_factory=dict,
-        description="Variables declared for every run: a public value, or ${NAME} for the secret value of a variable "
-        "here. A value under a secret's name (API_TOKEN) is secret too. What a run declares itself wins.",
-        examples=[{"OMP_NUM_THREADS": "2", "API_TOKEN": "${API_TOKEN}"}],
     )
     labels: dict[str, str] = Field(
         default_factory=dict, description="Labels for container and volume.", examples=[{"team": "tides"}]
@@ -157,6 +180,19 @@ class DockerConfig(RemoteConfig):
     @property
     def keeps_container(self) -> bool:
         return self.keep or not self.remove_container
+
+    def command_step(self, model_command: str | None) -> dict[str, Any]:
+        """The `argv` or `shell` of the step that runs a model in its image."""
+        if "executable" not in self.model_fields_set and model_command is not None:
+            program = ["/bin/sh", "-c", model_command]
+        else:
+            program = shlex.split(self.executable)
+        return {"argv": [*launcher(self.mpiexec, self.cpu), *program]}
+
+    @classmethod
+    def model_run_fields(cls) -> dict[str, str]:
+        own = "the steps of a manifest have commands of their own"
+        return {"executable": own, "mpiexec": own}
 
     @field_validator("image", "base_image")
     @classmethod
@@ -184,8 +220,19 @@ class DockerConfig(RemoteConfig):
     @field_validator("volumes")
     @classmethod
     def _volumes_are_possible(cls, volumes: tuple[str, ...]) -> tuple[str, ...]:
-        parse_volumes(volumes)
+        refuse(volume.missing() for volume in parse_volumes(volumes))
         return volumes
+
+    @field_validator("build_context")
+    @classmethod
+    def _context_is_folder(cls, folder: str | None) -> str | None:
+        if folder is not None:
+            path = Path(folder).expanduser()
+            if not path.exists():
+                raise ValueError(f"Build context does not exist: {folder}")
+            if not path.is_dir():
+                raise ValueError(f"Build context is not a directory: {folder}")
+        return folder
 
     @field_validator("network")
     @classmethod
@@ -218,9 +265,18 @@ class DockerConfig(RemoteConfig):
 
     @field_validator("env_vars")
     @classmethod
-    def _variables_can_be_set(cls, variables: dict[str, str]) -> dict[str, str]:
+    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:  # stricter: a shell may have to set them
+        if "" in variables:
+            return named_variables(variables)
         refuse(variable_problem(name, value) for name, value in variables.items())
         return variables
+
+    @field_validator("executable", "mpiexec")
+    @classmethod
+    def _is_program(cls, text: str, info: ValidationInfo) -> str:
+        if text.strip() or info.field_name == "executable":
+            refuse([program_problem(text)])
+        return text.strip()
 
     @field_validator("labels")
     @classmethod
@@ -246,9 +302,13 @@ class DockerConfig(RemoteConfig):
     def _misfits(self) -> Iterator[str]:
         """Settings that would have no effect beside others, or that contradict them."""
         if self.image is not None and self.dockerfile is not None:
-            yield "give image or dockerfile, not both"
+            yield "Cannot specify both 'image' and 'dockerfile': give image or dockerfile, not both"
         if self.dockerfile is None and (self.build_context is not None or self.build_args):
             yield "build_context and build_args need a dockerfile"
+        if self.dockerfile is not None and self.build_context is not None:
+            file = find_dockerfile(self.dockerfile, self.build_context)
+            if not file.is_file():
+                yield f"Dockerfile {'is not a file' if file.exists() else 'does not exist'}: {file}"
         ready = [name for name in ("image", "dockerfile") if getattr(self, name) is not None]
         if self.engine == "host" and not ready:
             yield "engine: host runs commands in an image of yours; give image or dockerfile"
