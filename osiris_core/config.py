@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 
 from osiris_core.errors import Problem
+from osiris_core.host_paths import HostPath
 
 if TYPE_CHECKING:
     from typing import Self
@@ -27,7 +28,7 @@ class AdapterConfig(BaseModel):
         default=False,
         description="Let `duckdb.processor` steps of compiled Osiris manifests read and write files.",
     )
-    code: tuple[str, ...] = Field(
+    code: Annotated[tuple[str, ...], HostPath()] = Field(
         default=(),
         description="Modules (.py), packages and folders of modules with your own drivers; they travel with the run.",
         examples=[["drivers.py"]],
@@ -95,7 +96,7 @@ class BaseBackendConfig(AdapterConfig):
         "here. A value under a secret's name (API_TOKEN) is secret too. What a run declares itself wins.",
         examples=[{"OMP_NUM_THREADS": "4", "MODEL_DEBUG": "true"}],
     )
-    working_dir: ExistingFolder | None = Field(
+    working_dir: Annotated[ExistingFolder | None, HostPath()] = Field(
         default=None,
         description="The folder in which a model's command runs, instead of its workspace. It must exist.",
         examples=["."],

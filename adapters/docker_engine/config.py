@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -23,6 +23,7 @@ from adapters.docker_engine.values import (
 )
 from adapters.docker_engine.volumes import Volume, parse_volumes
 from osiris_core.config import named_variables
+from osiris_core.host_paths import HostPath
 from osiris_core.secrets import REFERENCE
 from remote.config import RemoteConfig
 
@@ -50,6 +51,8 @@ class DockerConfig(RemoteConfig):
     `worker` is written).
     """
 
+    NAMED_FIELDS: ClassVar[frozenset[str]] = frozenset({"env_vars", "registry_auth"})
+
     type: Literal["docker"] = Field(default="docker", description="Selects this adapter.")
     engine: Literal["worker", "host"] = Field(
         default="worker",
@@ -73,13 +76,13 @@ class DockerConfig(RemoteConfig):
     apt_packages: tuple[str, ...] = Field(
         default=(), description="Further Debian packages for the worker image.", examples=[["libgomp1"]]
     )
-    wheels_dir: str | None = Field(
+    wheels_dir: Annotated[str | None, HostPath()] = Field(
         default=None, description="Install from the wheels in this folder only, without a network."
     )
-    dockerfile: str | None = Field(
+    dockerfile: Annotated[str | None, HostPath(within="build_context")] = Field(
         default=None, description="Build the image from this Dockerfile. Built anew when its contents change."
     )
-    build_context: str | None = Field(
+    build_context: Annotated[str | None, HostPath()] = Field(
         default=None, description="The folder that is sent to the build; the Dockerfile's own without it."
     )
     build_args: dict[str, str] = Field(
@@ -151,7 +154,7 @@ class DockerConfig(RemoteConfig):
     cap_add: tuple[str, ...] = Field(
         default=(), description="Capabilities to grant; all others are taken away.", examples=[["NET_BIND_SERVICE"]]
     )
-    volumes: tuple[str, ...] = Field(
+    volumes: Annotated[tuple[str, ...], HostPath(mount=True)] = Field(
         default=(),
         description="Folders and files of this machine, as host:container or host:container:ro|rw (rw without it). A "
         "relative host path starts at the current directory.",
