@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from osiris_core.configurations.filling import Filling
 from osiris_core.configurations.includes import with_includes
@@ -69,7 +69,8 @@ def load_as(
 
     tree = _meant(read_trees(_existing(path), values=values), model)
     if inspect.isabstract(model):
-        model = class_named(tree, model)
+        meaning = class_named(tree, model)
+        model, drop = cast("type[M]", meaning.model), (*drop, *meaning.drop)
     return validated(tree, model, _variables(values), drop=drop)
 
 

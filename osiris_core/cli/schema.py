@@ -63,9 +63,9 @@ def connections_schema(as_json: bool) -> None:  # noqa: ARG001
 @json_option
 def driver_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
     """The schema of the configuration of driver NAME."""
-    from osiris_core.cli.catalogue import config_schema, driver_entry
+    from osiris_core.cli.catalogue import config_schema, drivers
 
-    _write(config_schema(driver_entry(name)))
+    _write(config_schema(drivers().entry(name)))
 
 
 @schema.command("adapter")
@@ -73,9 +73,9 @@ def driver_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
 @json_option
 def adapter_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
     """The schema of the configuration of adapter NAME."""
-    from osiris_core.cli.catalogue import adapter_entry, config_schema
+    from osiris_core.cli.catalogue import adapters, config_schema
 
-    _write(config_schema(adapter_entry(name)))
+    _write(config_schema(adapters().entry(name)))
 
 
 def _write(document: dict[str, Any]) -> None:

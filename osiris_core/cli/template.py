@@ -1,0 +1,90 @@
+"""A configuration file to begin with: what must be given is there, the rest is a comment; it is valid as it stands."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticUndefined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+WIDTH = 100
+
+
+def template(model: type[BaseModel], *, commented: bool = True, with_examples: bool = False) -> str:
+    """
+    YAML for `model`. Keys that must be given have the values of an example.
+
+    Args:
+        commented: Also every other key, as a comment with its default and what it does.
+        with_examples: Every key that an example of the schema has, not only those that must be given.
+    """
+    example = next(iter(examples_of(model)), {})
+    lines = [f"# {line}" if line else "#" for line in _about(model)] if commented else []
+    for name, info in model.model_fields.items():
+        if name in example and (with_examples or info.is_required() or name == "type" or not commented):
+            lines += ["", *_said(info)] if commented else []
+            lines += _yaml(name, example[name])
+        elif commented:
+            lines += ["", *_said(info), *(f"# {line}" for line in _yaml(name, _shown(info)))]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def as_document(model: type[BaseModel], *, with_examples: bool = False) -> dict[str, Any]:
+    """The same as data, for JSON, which has no comments: what must be given, or a whole example."""
+    example = next(iter(examples_of(model)), {})
+    if with_examples:
+        return example
+    required = {name for name, info in model.model_fields.items() if info.is_required()} | {"type"}
+    return {name: value for name, value in example.items() if name in required}
+
+
+def examples_of(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """
+    The examples of the schema, most telling first; where it has none, one of the fields' own.
+
+    A model is asked for its `type` and for what it cannot do without.
+    """
+    stated = model.model_json_schema().get("examples")
+    if stated:
+        return [dict(example) for example in stated]
+    found = {}
+    for name, info in model.model_fields.items():
+        if name == "type" and info.default is not PydanticUndefined:
+            found[name] = info.default
+        elif info.is_required():
+            found[name] = info.examples[0] if info.examples else None
+    return [found]
+
+
+def _about(model: type[BaseModel]) -> Iterator[str]:
+    yield from inspect.cleandoc(model.__doc__ or model.__name__).splitlines()
+    yield ""
+    yield "A key with a # before it has its default. ${NAME} and ${NAME:-default} take a value from a variable."
+
+
+def _said(info: FieldInfo) -> list[str]:
+    import textwrap
+
+    return [f"# {line}" for line in textwrap.wrap(" ".join((info.description or "").split()), WIDTH)]
+
+
+def _shown(info: FieldInfo) -> Any:
+    """What stands in the comment: the default, or an example where the default is nothing."""
+    default = info.get_default(call_default_factory=True, validated_data={})
+    if default in (None, (), [], {}, "", PydanticUndefined) and info.examples:
+        return info.examples[0]
+    return None if default is PydanticUndefined else default
+
+
+def _yaml(name: str, value: Any) -> list[str]:
+    import yaml
+    from pydantic_core import to_jsonable_python
+
+    plain = to_jsonable_python(value)
+    return str(yaml.safe_dump({name: plain}, sort_keys=False, allow_unicode=True, width=WIDTH)).rstrip().splitlines()
