@@ -24,9 +24,10 @@ def template(model: type[BaseModel], *, commented: bool = True, with_examples: b
         commented: Also every other key, as a comment with its default and what it does.
         with_examples: Every key that an example of the schema has, not only those that must be given.
     """
-    example = next(iter(examples_of(model)), {})
+    example = whole_example(model) if with_examples else next(iter(examples_of(model)), {})
     lines = [f"# {line}" if line else "#" for line in _about(model)] if commented else []
-    for name, info in model.model_fields.items():
+    fields = sorted(model.model_fields.items(), key=lambda item: item[0] != "type")
+    for name, info in fields:
         if name in example and (with_examples or info.is_required() or name == "type" or not commented):
             lines += ["", *_said(info)] if commented else []
             lines += _yaml(name, example[name])
@@ -37,9 +38,9 @@ def template(model: type[BaseModel], *, commented: bool = True, with_examples: b
 
 def as_document(model: type[BaseModel], *, with_examples: bool = False) -> dict[str, Any]:
     """The same as data, for JSON, which has no comments: what must be given, or a whole example."""
-    example = next(iter(examples_of(model)), {})
     if with_examples:
-        return example
+        return whole_example(model)
+    example = next(iter(examples_of(model)), {})
     required = {name for name, info in model.model_fields.items() if info.is_required()} | {"type"}
     return {name: value for name, value in example.items() if name in required}
 
@@ -60,6 +61,24 @@ def examples_of(model: type[BaseModel]) -> list[dict[str, Any]]:
         elif info.is_required():
             found[name] = info.examples[0] if info.examples else None
     return [found]
+
+
+def whole_example(model: type[BaseModel]) -> dict[str, Any]:
+    """An example with as many keys as go together: those of the schema's first, then what the fields show."""
+    from pydantic import ValidationError
+
+    from osiris_core.secrets import references
+
+    found = dict(next(iter(examples_of(model)), {}))
+    for name, info in model.model_fields.items():
+        if name in found or not info.examples or any(True for _ in references(info.examples[0])):
+            continue  # a variable may not be set here
+        try:
+            model.model_validate({**found, name: info.examples[0]})
+        except ValidationError:
+            continue  # it contradicts what is there already, or is not on this machine
+        found[name] = info.examples[0]
+    return found
 
 
 def _about(model: type[BaseModel]) -> Iterator[str]:
