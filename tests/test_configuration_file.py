@@ -320,3 +320,24 @@ def test_a_model_names_its_fields_of_secrets() -> None:
     found = load("anything: {a: ['${API_TOKEN}']}\ntext: ${A}", WithOwnNames)
     assert found.anything == {"a": ["${API_TOKEN}"]}
     assert found.text == "one"
+
+
+def test_configurations_within_one(tmp_path: Path) -> None:
+    """Each step of a chain is read as the class that its type names: with its paths, variables and lines."""
+    from osiris_core.postprocess_config import BasePostprocessorConfig
+
+    path = tmp_path / "chain.yaml"
+    path.write_text(
+        "type: chain\nsteps:\n  - {type: archive, archive: packed/x.zip, format: '${FORM:-zip}'}\n"
+        "  - type: report\n    checksums: ${SUMS:-no}\n"
+    )
+    archive, report = load_as(BasePostprocessorConfig, path, values={}).steps  # type: ignore[attr-defined]
+    assert (archive.archive, archive.format, report.checksums) == (tmp_path / "packed" / "x.zip", "zip", False)
+    path.write_text("type: chain\nsteps:\n  - type: archive\n    formt: zip\n  - type: nop\nfailure_policy: x\n")
+    with pytest.raises(ConfigError) as caught:
+        load_as(BasePostprocessorConfig, path, values={})
+    assert [(problem.line, problem.key, problem.hint) for problem in caught.value.problems] == [
+        (4, "steps.0.formt", "did you mean 'format'?"),
+        (5, "steps.1.type", "did you mean 'noop'?"),
+        (6, "failure_policy", None),
+    ]

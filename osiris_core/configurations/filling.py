@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, SecretStr
 
 from osiris_core.configurations.expressions import Expression, ExpressionError, expand, keep_names, names_in, parse
 from osiris_core.configurations.field_types import below, host_path_of, members, model_of, typed
+from osiris_core.errors import PreparationError
 from osiris_core.redaction import is_secret_field
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class Filling:
         if not isinstance(value, dict):
             return value
         model = model_of(annotation)
+        if model is not None and path and inspect.isabstract(model):
+            return self._configured(value, path, model)
         names = getattr(model, "NAMED_FIELDS", NAMED_FIELDS)
         found: dict[Any, Any] = {}
         for key, item in value.items():
@@ -61,6 +66,22 @@ class Filling:
         if model is not None:
             self._resolve_paths(found, path, model)
         return found
+
+    def _configured(self, value: dict[Any, Any], path: KeyPath, base: type[BaseModel]) -> Any:
+        """A configuration within one, such as a step of a chain: what its `type` names, made on its own."""
+        from osiris_core.configurations.kinds import class_named
+        from osiris_core.configurations.validation import validated
+
+        tree = self._tree.below(*path)
+        try:
+            meaning = class_named(tree, base)
+            return validated(tree, meaning.model, self._values, drop=meaning.drop)
+        except PreparationError as exc:
+            place = ".".join(map(str, path))
+            self.problems += [
+                replace(problem, key=f"{place}.{problem.key}" if problem.key else place) for problem in exc.problems
+            ]
+            return value
 
     def _text(self, text: str, path: KeyPath, annotation: Any, *, named: bool) -> Any:
         if "${" not in text:

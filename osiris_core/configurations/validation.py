@@ -39,9 +39,10 @@ def validated(tree: ConfigurationTree, model: type[M], values: Mapping[str, str]
     try:
         made = model.model_validate(data)
     except ValidationError as exc:
-        known = {problem.key for problem in problems}
-        # What has no value yet, or not the right one, is told once.
-        problems += [problem for problem in model_problems(exc, model, data, tree) if problem.key not in known]
+        told = tuple(f"{problem.key}." for problem in problems)
+        # What has no value yet, or not the right one, is told once, and by who knows more.
+        found = model_problems(exc, model, data, tree)
+        problems += [problem for problem in found if not any(key.startswith(f"{problem.key}.") for key in told)]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file or "", problem.line or 0)))
     return made
