@@ -23,7 +23,7 @@ COMMANDS = {
     "drivers": (f"{_HERE}.drivers:drivers", "Look at drivers: list, show.", False),
     "adapters": (
         f"{_HERE}.adapters:adapters",
-        "Look at places to run, postprocessors and pipelines; configure them.",
+        "Look at places to run and what is around; configure.",
         False,
     ),
     "backends": (f"{_HERE}.adapters:adapters", "The same as `adapters`.", True),

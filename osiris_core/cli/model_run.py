@@ -75,7 +75,7 @@ def while_watched(model_run: Any, work: Callable[[], Any], *, watched: bool, as_
     from osiris_core.subject import session_dir
 
     # What it says to the caller's own logging is in the result, which is printed.
-    logging.getLogger("osiris.model_run").addHandler(logging.NullHandler())
+    logging.getLogger("osiris").addHandler(logging.NullHandler())
     place = str(session_dir(model_run))
     with (
         watching(place, watched=watched),

@@ -61,7 +61,7 @@ def pipeline(file: str | None, config_from_env: bool, as_json: bool, **given: An
         stdout.write_json(plain(result))
     else:
         stdout.write_result("\n".join(pipeline_lines(result)))
-    return exit_code(result)
+    return exit_code(result, model_run)
 
 
 def _settings(
@@ -97,7 +97,8 @@ def pipeline_lines(result: Mapping[str, Any]) -> list[str]:
     rows = [(name, "done before" if name in skipped else state, took) for name, state, took in rows]
     lines += formatting.table(("stage", "", "time"), rows)
     if not result.get("success"):
-        lines += ["", str(result.get("message") or result.get("error") or "it says no more")]
+        said = [str(result[key]) for key in ("message", "error") if result.get(key)]
+        lines += ["", ": ".join(dict.fromkeys(said)) or "it says no more"]
     after = result.get("postprocess_results")
     if isinstance(after, dict) and after.get("message"):
         lines += ["", f"postprocess  {after['message']}"]
@@ -111,11 +112,13 @@ def _took(timings: Mapping[str, Any], stage: str) -> str:
     return formatting.duration(taken_ms / 1000) if isinstance(taken_ms, (int, float)) else ""
 
 
-def exit_code(result: Mapping[str, Any]) -> int:
-    """The exit code of a pipeline or a postprocessor by what it says of itself."""
+def exit_code(result: Mapping[str, Any], model_run: Any = None) -> int:
+    """The exit code of a pipeline or a postprocessor by what it says; by the model's run where that decided it."""
     if result.get("success"):
         return exits.COMPLETED
-    return {"timeout": exits.TIMEOUT, "cancelled": exits.CANCELLED}.get(str(result.get("status")), exits.FAILED)
+    last = model_run.last_result if model_run is not None and result.get("stage") == "run" else None
+    why = last.status if last is not None else result.get("failure_class") or result.get("status")
+    return {"timeout": exits.TIMEOUT, "cancelled": exits.CANCELLED}.get(str(why), exits.FAILED)
 
 
 def plain(result: Any) -> Any:
