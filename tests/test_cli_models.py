@@ -1,4 +1,4 @@
-"""`osiris run --model-run`, `pipeline` and `postprocess`: outcomes as exit codes, one JSON document, nothing left behind."""
+"""`osiris run --model-run`, `pipeline` and `postprocess`: outcomes as exit codes, one JSON document, nothing left."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_exit_codes_are_the_outcome(folder: Path) -> None:
     assert (failed["status"], failed["return_code"], failed["failure_class"]) == ("failed", 3, "user_error")
     text = osiris(folder, "run", "--model-run", "model.yaml").stdout
     assert "user_error: the command exited with code 3" in text
-    (folder / "model.yaml").write_text(MODEL.replace("cp INPUT outputs/result.txt;", ""))
+    (folder / "model.yaml").write_text(MODEL.replace("cp INPUT outputs/result.txt;", "") + "delete_existing: true\n")
     left = document(folder, "run", "--model-run", "model.yaml", code=1)
     assert (left["phase"], left["missing_outputs"]) == ("collect", ["outputs/result.txt"])
     (folder / "model.yaml").write_text(MODEL.replace("echo printed;", "sleep 30;"))
