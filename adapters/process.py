@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from adapters.process_gc import MARKER, PREFIX, find_leftovers
 from osiris_core.archive import pack_stream
@@ -41,6 +41,14 @@ GRACE_S = 5.0
 
 class ProcessConfig(CommandSettings, RemoteConfig):
     """Settings of the process adapter."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"type": "process", "command": "python3 run_model.py", "timeout": 7200},
+            ]
+        }
+    )
 
     type: Literal["process"] = Field(default="process", description="Selects this adapter.")
     python: str = Field(

@@ -53,10 +53,9 @@ class CommandSettings(BaseBackendConfig):
 
     def command_step(self, model_command: str | None) -> dict[str, Any] | None:
         """The `argv` or `shell` of the step that runs a model; None when there is no command."""
-        command = self.command or model_command
-        if command is None:
-            return None
-        return {"shell": command} if self.shell else {"argv": shlex.split(command)}
+        if self.command is not None and not self.shell:
+            return {"argv": shlex.split(self.command)}
+        return super().command_step(model_command)
 
     def get_backend_class(self) -> type[Any]:
         from osiris_core.run_backend import run_backend_class

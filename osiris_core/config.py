@@ -6,7 +6,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
 from osiris_core.errors import Problem
 from osiris_core.host_paths import HostPath
@@ -39,19 +39,17 @@ class AdapterConfig(BaseModel):
     )
 
 
-def _existing_folder(value: Any) -> Any:
-    if isinstance(value, (str, Path)):
-        path = Path(value).expanduser()
-        if not path.exists():
-            raise ValueError(f"Working directory does not exist: {value}")
-        if not path.is_dir():
-            raise ValueError(f"Working directory is not a directory: {value}")
-        return path.absolute()
-    return value
+def _existing_folder(path: Path) -> Path:
+    found = path.expanduser()
+    if not found.exists():
+        raise ValueError(f"Working directory does not exist: {path}")
+    if not found.is_dir():
+        raise ValueError(f"Working directory is not a directory: {path}")
+    return found.absolute()
 
 
 # Dumped as text, so that `json.dump(config.model_dump())` works.
-ExistingFolder = Annotated[Path, BeforeValidator(_existing_folder), PlainSerializer(str)]
+ExistingFolder = Annotated[Path, AfterValidator(_existing_folder), PlainSerializer(str)]
 
 
 def named_variables(variables: dict[str, str]) -> dict[str, str]:
@@ -74,7 +72,58 @@ def named_variables(variables: dict[str, str]) -> dict[str, str]:
     return variables
 
 
-class BaseBackendConfig(AdapterConfig):
+class BoundedSettings(BaseModel):
+    """A limit, variables and a folder, by the same rules wherever something is run with them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    timeout: int = Field(
+        default=DEFAULT_TIMEOUT_S,
+        ge=MIN_TIMEOUT_S,
+        le=MAX_TIMEOUT_S,
+        description="How many seconds it may take.",
+        examples=[7200],
+    )
+    env_vars: dict[str, str] = Field(
+        default_factory=dict,
+        description="Variables that it sees: a public value, or ${NAME} for the secret value of a variable here. A "
+        "value under a secret's name (API_TOKEN) is secret too.",
+        examples=[{"OMP_NUM_THREADS": "4", "MODEL_DEBUG": "true"}],
+    )
+    working_dir: Annotated[ExistingFolder | None, HostPath()] = Field(
+        default=None, description="The folder in which it runs. It must exist.", examples=["."]
+    )
+
+    @field_validator("env_vars")
+    @classmethod
+    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
+        return named_variables(variables)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """
+        The configuration in a YAML or JSON file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ConfigError: It does not fit, for every reason given, each with its line.
+        """
+        from osiris_core.configuration_file import load_as
+
+        return load_as(cls, path)
+
+    def validate(self) -> bool:  # type: ignore[override]
+        """
+        True: every rule holds now, also those about files and folders.
+
+        Raises:
+            ValidationError: Some do not.
+        """
+        type(self).model_validate(self.model_dump(exclude_unset=True))
+        return True
+
+
+class BaseBackendConfig(BoundedSettings, AdapterConfig):
     """
     What every configuration of a run backend has; one and the same serves manifests and model runs.
 
@@ -102,37 +151,19 @@ class BaseBackendConfig(AdapterConfig):
         examples=["."],
     )
 
-    @field_validator("env_vars")
-    @classmethod
-    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
-        return named_variables(variables)
-
     @abstractmethod
     def get_backend_class(self) -> type[Any]:
         """The class whose `run(model_run, config, workspace_dir=None)` runs a model with this configuration."""
 
-    @classmethod
-    def from_file(cls, path: str | Path) -> Self:
-        """
-        The configuration in a YAML or JSON file.
+    @property
+    def runs_in_workspace(self) -> bool:
+        """Whether a model's command sees its workspace itself, not a copy."""
+        return False
 
-        Raises:
-            FileNotFoundError: There is no such file.
-            ConfigError: It does not fit, for every reason given, each with its line.
-        """
-        from osiris_core.configuration_file import load_as
-
-        return load_as(cls, path)
-
-    def validate(self) -> bool:  # type: ignore[override]
-        """
-        True: every rule holds now, also those about files and folders.
-
-        Raises:
-            ValidationError: Some do not.
-        """
-        type(self).model_validate(self.model_dump(exclude_unset=True))
-        return True
+    def command_step(self, model_command: str | None) -> dict[str, Any] | None:
+        """The `argv` or `shell` of the step that runs a model; None when there is no command."""
+        command = getattr(self, "command", None) or model_command
+        return None if command is None else {"shell": command}
 
     @classmethod
     def model_run_fields(cls) -> dict[str, str]:
@@ -148,9 +179,9 @@ class BaseBackendConfig(AdapterConfig):
             if field in self.model_fields_set and getattr(self, field) != _default(type(self), field)
         ]
 
-    def for_manifest(self) -> Self:
-        """The same without what is for model runs only."""
-        own = self.model_run_fields()
+    def for_model_run(self) -> Self:
+        """The same as it is for an adapter that gets a model run as a manifest: what is in that is not in here."""
+        own = ["timeout", "env_vars", *self.model_run_fields()]
         return self.model_copy(update={name: _default(type(self), name) for name in own})
 
     @property

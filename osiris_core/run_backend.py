@@ -41,10 +41,12 @@ class AdapterRunBackend:
         *,
         timeout_s: float | None = None,
     ) -> ModelRunResult:
-        """What came of it; a run that fails is a result, not an exception. `timeout_s` goes before the configuration's."""
-        from osiris_core.model_execution import execute_by_adapter
+        """What came of it; a failure is a result, not an exception. `timeout_s` goes before the configuration's."""
+        from osiris_core.model_backend import ModelBackendRun
+        from osiris_core.subject import check_subject
 
-        return execute_by_adapter(self.adapter, model_run, config, workspace_dir, timeout_s=timeout_s)
+        check_subject(model_run)
+        return ModelBackendRun(self.adapter, model_run, config, workspace_dir, timeout_s).execute()
 
 
 class LocalRunBackend(AdapterRunBackend):

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from osiris_core.adapter import ExecutionAdapter
-from osiris_core.errors import ExecutionError
+from osiris_core.errors import ExecutionError, PreparationError, Problem
 from osiris_core.interrupts import Sheltered
 from osiris_core.user_code import driver_places
 from remote.config import RemoteConfig
@@ -36,6 +36,15 @@ class RemoteAdapter(ExecutionAdapter):
 
     def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:
         super().check(prepared, context)
+        problems = [
+            Problem(f"it is of this machine, and adapter '{self.name}' runs elsewhere", step.id, f"config.{key}")
+            for step in prepared.steps
+            if step.driver == "command"
+            for key in ("workspace", "inherit_env")
+            if step.config.get(key)
+        ]
+        if problems:
+            raise PreparationError(problems)
         driver_places(step["driver"] for step in prepared.manifest["steps"])
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:

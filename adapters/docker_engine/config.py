@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from adapters.docker_engine.launcher import launcher, program_problem
 from adapters.docker_engine.values import (
@@ -29,6 +29,7 @@ from remote.config import RemoteConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 __all__ = ["MIN_MEMORY_BYTES", "DockerConfig", "size_bytes"]
 
@@ -50,6 +51,21 @@ class DockerConfig(RemoteConfig):
     A model run takes `image` or `dockerfile`, and its command runs in a container of its own (`engine: host`, unless
     `worker` is written).
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "docker",
+                    "image": "registry.example.org/team/model:4",
+                    "cpu": 1,
+                    "memory": "2g",
+                    "timeout": 7200,
+                },
+                {"type": "docker", "base_image": "python:3.12-slim", "requirements": ["polars>=1.20"]},
+            ]
+        }
+    )
 
     NAMED_FIELDS: ClassVar[frozenset[str]] = frozenset({"env_vars", "registry_auth"})
 
@@ -192,6 +208,14 @@ class DockerConfig(RemoteConfig):
             program = shlex.split(self.executable)
         return {"argv": [*launcher(self.mpiexec, self.cpu), *program]}
 
+    @property
+    def runs_in_workspace(self) -> bool:
+        return self.engine == "host" or "engine" not in self.model_fields_set
+
+    def for_model_run(self) -> Self:
+        plain = super().for_model_run()
+        return plain.model_copy(update={"engine": "host"}) if self.runs_in_workspace else plain
+
     @classmethod
     def model_run_fields(cls) -> dict[str, str]:
         own = "the steps of a manifest have commands of their own"
@@ -268,7 +292,8 @@ class DockerConfig(RemoteConfig):
 
     @field_validator("env_vars")
     @classmethod
-    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:  # stricter: a shell may have to set them
+    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
+        # Stricter than its base: a shell in the container may have to set them.
         if "" in variables:
             return named_variables(variables)
         refuse(variable_problem(name, value) for name, value in variables.items())
