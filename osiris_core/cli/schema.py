@@ -39,7 +39,7 @@ CONNECTIONS = {
 
 @click.group(cls=Group)
 def schema() -> None:
-    """Print a JSON Schema: `manifest`, `connections`, `driver NAME` or `adapter NAME`."""
+    """Print a JSON Schema: `manifest`, `connections`, `model-run`, `pipeline`, `driver NAME` or `adapter NAME`."""
 
 
 @schema.command("manifest")
@@ -56,6 +56,24 @@ def manifest_schema(as_json: bool) -> None:  # noqa: ARG001 - the result is JSON
 def connections_schema(as_json: bool) -> None:  # noqa: ARG001
     """The schema of osiris_connections.yaml."""
     _write(CONNECTIONS)
+
+
+@schema.command("model-run")
+@json_option
+def model_run_schema(as_json: bool) -> None:  # noqa: ARG001
+    """The schema of a model run's file."""
+    from osiris_core.model_run import ModelRun
+
+    _write(ModelRun.model_json_schema())
+
+
+@schema.command("pipeline")
+@json_option
+def pipeline_schema(as_json: bool) -> None:  # noqa: ARG001
+    """The schema of a pipeline's file, with every configuration that is installed."""
+    from osiris_core.pipeline_file import pipeline_schema as schema_of_file
+
+    _write(schema_of_file())
 
 
 @schema.command("driver")
