@@ -121,7 +121,7 @@ cpu: 2
         )
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
-        if self.config.engine == "worker":
+        if self.config.engine != "host":
             return super().start(run, context)
         engine_run = self._engine_here(run, context)
         self._engine_runs.add(engine_run)

@@ -160,6 +160,10 @@ class BaseBackendConfig(BoundedSettings, AdapterConfig):
         """Whether a model's command sees its workspace itself, not a copy."""
         return False
 
+    def model_run_problems(self) -> list[Problem]:
+        """What is missing here for a model run, though a manifest can do without it."""
+        return []
+
     def command_step(self, model_command: str | None) -> dict[str, Any] | None:
         """The `argv` or `shell` of the step that runs a model; None when there is no command."""
         command = getattr(self, "command", None) or model_command

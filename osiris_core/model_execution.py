@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.config import BaseBackendConfig
-from osiris_core.model_settings import configured
+from osiris_core.model_settings import SettingsError, configured
 from osiris_core.registries import CONFIGS, RUN_BACKENDS
 from osiris_core.registry import UnknownPlugin
 from osiris_core.run_backend import AdapterRunBackend
@@ -82,13 +82,19 @@ def resolve(
     if isinstance(backend, BaseBackendConfig):
         if settings:
             raise TypeError(f"give a configuration or settings ({', '.join(settings)}), not both")
-        return backend, backend.get_backend_class(), {}
+        return _complete(backend), backend.get_backend_class(), {}
     if not isinstance(backend, str):
         raise TypeError(f"Backend must be a subclass of BaseBackendConfig, got {type(backend).__name__}")
     if backend in CONFIGS.names() or backend not in RUN_BACKENDS.names():
         config = configured(_config_class(backend), backend, settings)
-        return config, config.get_backend_class(), {}
+        return _complete(config), config.get_backend_class(), {}
     return None, RUN_BACKENDS.load(backend), settings
+
+
+def _complete(config: BaseBackendConfig) -> BaseBackendConfig:
+    if problems := config.model_run_problems():
+        raise SettingsError(problems)
+    return config
 
 
 def _config_class(name: str) -> type[BaseBackendConfig]:

@@ -41,11 +41,19 @@ class AdapterRunBackend:
         *,
         timeout_s: float | None = None,
     ) -> ModelRunResult:
-        """What came of it; a failure is a result, not an exception. `timeout_s` goes before the configuration's."""
+        """
+        What came of it; a failure is a result, not an exception. `timeout_s` goes before the configuration's.
+
+        Raises:
+            ValueError: `model_run` is None or has no `run_id`, or the configuration lacks what a model run needs.
+        """
         from osiris_core.model_backend import ModelBackendRun
+        from osiris_core.model_settings import SettingsError
         from osiris_core.subject import check_subject
 
         check_subject(model_run)
+        if problems := config.model_run_problems():
+            raise SettingsError(problems)
         return ModelBackendRun(self.adapter, model_run, config, workspace_dir, timeout_s).execute()
 
 

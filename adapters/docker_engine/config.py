@@ -23,6 +23,7 @@ from adapters.docker_engine.values import (
 )
 from adapters.docker_engine.volumes import Volume, parse_volumes
 from osiris_core.config import named_variables
+from osiris_core.errors import Problem
 from osiris_core.host_paths import HostPath
 from osiris_core.secrets import REFERENCE
 from remote.config import RemoteConfig
@@ -70,10 +71,11 @@ class DockerConfig(RemoteConfig):
     NAMED_FIELDS: ClassVar[frozenset[str]] = frozenset({"env_vars", "registry_auth"})
 
     type: Literal["docker"] = Field(default="docker", description="Selects this adapter.")
-    engine: Literal["worker", "host"] = Field(
-        default="worker",
+    engine: Literal["auto", "worker", "host"] = Field(
+        default="auto",
         description="worker: the whole run happens in one container. host: the engine stays here, and each `command` "
-        "step runs in a container of its own, whose image needs no Python; the image's entry point is not used.",
+        "step runs in a container of its own, whose image needs no Python; the image's entry point is not used. auto: "
+        "worker for a manifest, host for a model run.",
     )
 
     image: str | None = Field(
@@ -119,7 +121,7 @@ class DockerConfig(RemoteConfig):
     executable: str = Field(
         default=DEFAULT_EXECUTABLE,
         description="What runs a model in its image: a program with its arguments, split as a shell would and seen by "
-        "none. Where it is not written, a model's own command comes first.",
+        "none. Where it is left as it is, a model's own command comes first.",
         examples=["/usr/local/bin/schism", "sh -c 'swan < INPUT > run.log'"],
     )
     mpiexec: str = Field(
@@ -156,7 +158,9 @@ class DockerConfig(RemoteConfig):
     user: str | None = Field(
         default=None,
         description="Who the processes are: a name of the image's, uid, or uid:gid; root only when it is named here. "
-        "Without it: who runs this, or 10001 instead of root. With `engine: host` it is always who runs this.",
+        "Without it: who runs this, or 10001 instead of root; with `engine: host` who runs this. Another user of a "
+        "model's workspace needs root here, to give its files away and take them back; `engine: host` runs the steps "
+        "of a manifest as nobody else.",
         examples=["1000:1000"],
     )
     working_dir: str | None = Field(  # type: ignore[assignment] # a folder in the image, which is not here to be seen
@@ -200,9 +204,16 @@ class DockerConfig(RemoteConfig):
     def keeps_container(self) -> bool:
         return self.keep or not self.remove_container
 
+    def model_run_problems(self) -> list[Problem]:
+        if self.engine == "worker" or self.image is not None or self.dockerfile is not None:
+            return []
+        message = "Either 'image' or 'dockerfile' must be provided"
+        hint = "or set engine: worker, for a command that an image with Python is enough for"
+        return [Problem(message, key="docker", hint=hint)]
+
     def command_step(self, model_command: str | None) -> dict[str, Any]:
         """The `argv` or `shell` of the step that runs a model in its image."""
-        if "executable" not in self.model_fields_set and model_command is not None:
+        if self.executable == DEFAULT_EXECUTABLE and model_command is not None:
             program = ["/bin/sh", "-c", model_command]
         else:
             program = shlex.split(self.executable)
@@ -210,7 +221,7 @@ class DockerConfig(RemoteConfig):
 
     @property
     def runs_in_workspace(self) -> bool:
-        return self.engine == "host" or "engine" not in self.model_fields_set
+        return self.engine != "worker"
 
     def for_model_run(self) -> Self:
         plain = super().for_model_run()
@@ -348,7 +359,5 @@ class DockerConfig(RemoteConfig):
             yield "mount_inputs is for engine: worker; with engine: host nothing is copied anyway"
         if self.engine == "worker" and self.working_dir is not None:
             yield "working_dir is for engine: host; in a worker each step has a directory of its own"
-        if self.engine == "host" and self.user is not None:
-            yield "user is for engine: worker; with engine: host files must belong to who runs this"
         for path in {str(volume.container) for volume in self.mounts} & self.tmpfs.keys():
             yield f"{path} is in volumes and in tmpfs"
