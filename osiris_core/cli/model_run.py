@@ -62,7 +62,7 @@ def run_model(
         stdout.write_result("\n".join(result_lines(result)))
     if result.phase == "prepare" and not result.success:
         return exits.BAD_INPUT
-    return exits.EXIT_CODES[result.status]
+    return left(exits.EXIT_CODES[result.status])
 
 
 def while_watched(model_run: Any, work: Callable[[], Any], *, watched: bool, as_json: bool) -> Any:
@@ -82,6 +82,20 @@ def while_watched(model_run: Any, work: Callable[[], Any], *, watched: bool, as_
         StopSignals(cancel_at_work, lambda: leave_at_once(place, as_json=as_json)),
     ):
         return work()
+
+
+def left(code: int) -> int:
+    """
+    `code`; after a run that was stopped, leaves with it now, and with nothing that was started still alive.
+
+    A run backend of somebody else's is called in a thread, which nobody can end.
+    """
+    if code in (exits.TIMEOUT, exits.CANCELLED):
+        from osiris_core.cli.signals import kill_descendants
+
+        kill_descendants()
+        stdout.leave(code)
+    return code
 
 
 def result_lines(result: Any, limit: int | None = 20) -> list[str]:

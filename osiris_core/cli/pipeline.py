@@ -45,7 +45,7 @@ def pipeline(file: str | None, config_from_env: bool, as_json: bool, **given: An
       osiris pipeline model.yaml --run-backend local --processor-config archive.yaml
     """
     from osiris_core.cli.model_request import Requested, backend_of, model_tree, pipeline_of, processor_of
-    from osiris_core.cli.model_run import while_watched
+    from osiris_core.cli.model_run import left, while_watched
 
     tree = model_tree(file, from_env=config_from_env)
     asked = Requested()
@@ -61,7 +61,7 @@ def pipeline(file: str | None, config_from_env: bool, as_json: bool, **given: An
         stdout.write_json(plain(result))
     else:
         stdout.write_result("\n".join(pipeline_lines(result)))
-    return exit_code(result, model_run)
+    return left(exit_code(result, model_run))
 
 
 def _settings(

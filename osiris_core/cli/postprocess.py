@@ -39,7 +39,7 @@ def postprocess(
     The exit code is the outcome: 1 also where the model's own run had failed.
     """
     from osiris_core.cli.model_request import Requested, model_tree, pipeline_of, processor_of
-    from osiris_core.cli.model_run import while_watched
+    from osiris_core.cli.model_run import left, while_watched
     from osiris_core.cli.pipeline import exit_code, plain
 
     tree = model_tree(file, from_env=config_from_env)
@@ -56,7 +56,7 @@ def postprocess(
         stdout.write_json(plain(result))
     else:
         stdout.write_result("\n".join(_lines(result)))
-    return exit_code(result)
+    return left(exit_code(result))
 
 
 def _lines(result: Mapping[str, Any]) -> list[str]:
