@@ -195,4 +195,6 @@ class BaseBackendConfig(BoundedSettings, AdapterConfig):
 
 
 def _default(model: type[BaseModel], name: str) -> Any:
+    if (factory := model.model_fields[name].default_factory) in (dict, list):
+        return factory()  # pydantic would look at its signature each time
     return model.model_fields[name].get_default(call_default_factory=True, validated_data={})

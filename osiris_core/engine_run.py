@@ -15,6 +15,7 @@ from osiris_core.secrets import substitute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
+    from pathlib import Path
     from typing import Any
 
     from osiris_core.journal import Journal
@@ -98,9 +99,17 @@ class EngineRun:
 def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:
     """Move what earlier attempts left out of the artifacts, but for the steps that are taken over."""
     for folder in list(layout.artifacts_dir.iterdir()) if layout.artifacts_dir.is_dir() else []:
-        if folder.name not in kept:
+        if folder.name not in kept and not _is_empty(folder):
             (layout.work_dir / "earlier").mkdir(parents=True, exist_ok=True)
             folder.rename(layout.work_dir / "earlier" / folder.name)
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
 
 
 def resume_plan(prepared: PreparedRun, layout: SessionLayout, keys: ResumeKeys) -> ResumePlan:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from osiris_core.report import RunReport
 
 
+MEMORY_BUDGET_BYTES = 64 << 20
+"""For tables, of which such a step has none."""
+
+
 @dataclass(frozen=True)
 class OneStep:
     """
@@ -84,6 +88,7 @@ def run_one_step(
         environment=dict(environment or {}),
         checkpoint="never",
         max_parallel_steps=1,
+        memory_budget_bytes=MEMORY_BUDGET_BYTES,
     )
     manifest = {"pipeline": name, "steps": [{"id": "run", **step}]}
     try:

@@ -132,8 +132,10 @@ class Session:
             os.close(lock_fd)
             raise
         try:
-            os.ftruncate(lock_fd, 0)
-            os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+            owner_line = f"{os.getpid()}\n".encode()
+            if os.pread(lock_fd, 64, 0) != owner_line:  # cutting a file down costs more than reading it
+                os.ftruncate(lock_fd, 0)
+                os.pwrite(lock_fd, owner_line, 0)
             shutil.rmtree(layout.work_dir, ignore_errors=True)
             return cls(layout, session_id, lock_fd)
         except BaseException:
