@@ -17,6 +17,7 @@ from osiris_core.configurations.tree import ConfigurationTree
 from osiris_core.configurations.validation import validated
 from osiris_core.errors import ConfigError, ManifestError, PreparationError, Problem
 from osiris_core.model_run import ModelRun
+from osiris_core.registries import CONFIGS, PIPELINES, POSTPROCESSOR_CONFIGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +95,9 @@ def read_pipeline(tree: ConfigurationTree, values: Mapping[str, str]) -> Pipelin
         options = validated(rest, PipelineOptions, values)
     except ConfigError as exc:
         problems += exc.problems
+    else:
+        if options.pipeline_backend not in PIPELINES.names():
+            problems.append(tree.problem(PIPELINES.unknown(options.pipeline_backend), ("pipeline_backend",)))
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file or "", problem.line or 0)))
     return PipelineFile(found["config"], found.get("backend"), found.get("postprocessor"), options)
@@ -101,8 +105,6 @@ def read_pipeline(tree: ConfigurationTree, values: Mapping[str, str]) -> Pipelin
 
 def pipeline_schema() -> dict[str, Any]:
     """The JSON Schema of a pipeline's file, with the configurations that are installed here."""
-    from osiris_core.registries import CONFIGS, POSTPROCESSOR_CONFIGS
-
     schema = PipelineOptions.model_json_schema()
     definitions: dict[str, Any] = {}
     schema["properties"]["config"] = _defined(ModelRun, definitions)
