@@ -177,7 +177,7 @@ class DockerConfig(RemoteConfig):
     volumes: Annotated[tuple[str, ...], HostPath(mount=True)] = Field(
         default=(),
         description="Folders and files of this machine, as host:container or host:container:ro|rw (rw without it). A "
-        "relative host path starts at the current directory.",
+        "relative host path starts at the current directory, in a configuration file at that file.",
         examples=[["/usr/share:/grids:ro"]],
     )
     mount_inputs: bool = Field(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import PydanticUndefined
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,7 +54,7 @@ def examples_of(model: type[BaseModel]) -> list[dict[str, Any]]:
         return [dict(example) for example in stated]
     found = {}
     for name, info in model.model_fields.items():
-        if name == "type" and info.default is not PydanticUndefined:
+        if name == "type" and not info.is_required():
             found[name] = info.default
         elif info.is_required():
             found[name] = info.examples[0] if info.examples else None
@@ -95,15 +93,13 @@ def _said(info: FieldInfo) -> list[str]:
 
 def _shown(info: FieldInfo) -> Any:
     """What stands in the comment: the default, or an example where the default is nothing."""
-    default = info.get_default(call_default_factory=True, validated_data={})
-    if default in (None, (), [], {}, "", PydanticUndefined) and info.examples:
-        return info.examples[0]
-    return None if default is PydanticUndefined else default
+    default = None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
+    return info.examples[0] if default in (None, (), [], {}, "") and info.examples else default
 
 
 def _yaml(name: str, value: Any) -> list[str]:
     import yaml
-    from pydantic_core import to_jsonable_python
+    from pydantic import TypeAdapter
 
-    plain = to_jsonable_python(value)
+    plain = TypeAdapter(Any).dump_python(value, mode="json")
     return str(yaml.safe_dump({name: plain}, sort_keys=False, allow_unicode=True, width=WIDTH)).rstrip().splitlines()
