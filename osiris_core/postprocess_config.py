@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, SerializeAsAny, field_validator
 
 from osiris_core.config import BoundedSettings
+from osiris_core.errors import ConfigError
 from osiris_core.host_paths import HostPath
-from osiris_core.model_settings import configured
+from osiris_core.model_settings import SettingsError, configured
 from osiris_core.registries import POSTPROCESSOR_CONFIGS
 
 if TYPE_CHECKING:
@@ -163,6 +164,15 @@ def processor_config_of(data: Mapping[str, Any], name: str = "processor") -> Bas
     Raises:
         ValueError: It has no `type`, nothing is of that type, or it does not fit, for every reason.
     """
+    model, dropped = _model_of(data)
+    found: BasePostprocessorConfig = configured(
+        model, name, {key: value for key, value in data.items() if key not in dropped}
+    )
+    return found
+
+
+def _model_of(data: Mapping[str, Any]) -> tuple[type[Any], tuple[str, ...]]:
+    """The class that `type` names, and the keys that are none of its own. Raises ValueError where there is none."""
     kind = data.get("type")
     if not isinstance(kind, str) or not kind:
         raise ValueError("a processor configuration needs a 'type'")
@@ -170,11 +180,7 @@ def processor_config_of(data: Mapping[str, Any], name: str = "processor") -> Bas
         known = ", ".join(POSTPROCESSOR_CONFIGS.names())
         raise ValueError(f"Unknown processor type: '{kind}'. Available types: {known}")
     model = POSTPROCESSOR_CONFIGS.load(kind)
-    settings = (
-        dict(data) if "type" in model.model_fields else {key: value for key, value in data.items() if key != "type"}
-    )
-    found: BasePostprocessorConfig = configured(model, name, settings)
-    return found
+    return model, () if "type" in model.model_fields else ("type",)
 
 
 def load_processor_config(source: str | os.PathLike[str] | Mapping[str, Any]) -> BasePostprocessorConfig:
@@ -187,14 +193,17 @@ def load_processor_config(source: str | os.PathLike[str] | Mapping[str, Any]) ->
     """
     if isinstance(source, Mapping):
         return processor_config_of(source)
-    from osiris_core.configuration_file import read_configuration
+    from osiris_core.configuration_file import load_as, read_configuration
     from osiris_core.errors import ManifestError
 
     try:
-        data = read_configuration(Path(source))
+        model, dropped = _model_of(read_configuration(Path(source)))
+        config: BasePostprocessorConfig = load_as(model, Path(source), drop=dropped)
+        return config
+    except ConfigError as exc:
+        raise SettingsError(exc.problems) from exc
     except ManifestError as exc:
         raise ValueError(f"{exc} (a processor configuration is a mapping with a 'type')") from exc
-    return processor_config_of(data, str(source))
 
 
 def validate_postprocessor_config(

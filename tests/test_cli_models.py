@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -64,6 +65,34 @@ def test_a_model_runs(folder: Path) -> None:
     assert (found["success"], found["backend"], found["missing_outputs"]) == (True, "process", [])
     assert Path(found["stdout_log"]).read_text() == "printed\n"
     assert (folder / "out" / "tides" / "outputs" / "result.txt").read_text() == "run_id = tides\ngrid = coarse\n"
+
+
+def test_logs_instead_of_progress(folder: Path) -> None:
+    """Every event is a line of JSON on standard error."""
+    done = osiris(folder, "run", "--model-run", "model.yaml", "--log-format", "json", "--json")
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert {"run.start", "step.start", "step.complete", "run.complete"} <= set(events)
+    assert json.loads(done.stdout)["success"]
+
+
+@pytest.mark.parametrize("adapter", ["local", "process"])
+def test_a_secret_of_a_configuration_file_travels_by_name(folder: Path, adapter: str) -> None:
+    """The command sees it; the value is in nothing that is written or printed, and the name is in the file alone."""
+    digest = hashlib.sha256(b"ab secret-4711").hexdigest()
+    (folder / "secret.yaml").write_text(
+        f"type: {adapter}\nenv_vars: {{TOKEN: 'ab ${{MY_TOKEN}}'}}\n"
+        f'command: \'test $(printf %s "$TOKEN" | sha256sum | cut -d" " -f1) = {digest} && echo $TOKEN\'\n'
+    )
+    (folder / "model.yaml").write_text("run_id: tides\noutput_dir: out\n")
+    done = osiris(
+        folder, "run", "--model-run", "model.yaml", "--config", "secret.yaml", "--json", MY_TOKEN="secret-4711"
+    )
+    assert done.returncode == 0, done.stdout
+    assert "secret-4711" not in done.stdout + done.stderr
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "secret.yaml":
+            assert b"secret-4711" not in path.read_bytes(), path
+    assert "***" in Path(json.loads(done.stdout)["stdout_log"]).read_text()
 
 
 def test_a_configuration_and_variables(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -261,6 +262,23 @@ def test_includes_end(tmp_path: Path) -> None:
         read_trees(tmp_path / "m0.yaml", values={})
 
 
+def test_aliases_do_not_multiply(tmp_path: Path) -> None:
+    """A small file that would become a huge configuration is refused before it does."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 7)]
+    (tmp_path / "c.yaml").write_text("\n".join(lines))
+    with pytest.raises(ManifestError, match="values in one configuration"):
+        read_trees(tmp_path / "c.yaml", values={})
+
+
+@given(st.text(alphabet="a:-$ {}[]!&*<|#'\"\n\ttype", max_size=60))
+def test_no_text_crashes(text: str) -> None:
+    """Whatever a file holds, there is a configuration, or problems."""
+    with suppress(PreparationError):
+        for tree in parse_trees(text, "c.yaml", values={}):
+            validated(tree, Settings, {})
+
+
 def test_paths_start_at_the_file_they_stand_in(tmp_path: Path) -> None:
     """Paths of this machine, the host's side of a mount, and a file that may lie within another field's folder."""
     inner = tmp_path / "inner"
@@ -341,3 +359,21 @@ def test_configurations_within_one(tmp_path: Path) -> None:
         (5, "steps.1.type", "did you mean 'noop'?"),
         (6, "failure_policy", None),
     ]
+
+
+def test_processor_files_as_their_users_know_them(tmp_path: Path) -> None:
+    """`load_processor_config` is this reader: variables by type, paths from the file, and a ValueError with every line."""
+    from osiris_core.backends import load_processor_config, validate_postprocessor_config
+
+    path = tmp_path / "p.yaml"
+    path.write_text("type: archive\nformat: ${PACKED_AS:-zip}\narchive: packed/x.zip\n")
+    assert load_processor_config(path).archive == tmp_path / "packed" / "x.zip"
+    path.write_text("type: report\ntimeout: 5\nchecksum: no\n")
+    with pytest.raises(ValueError, match=r"p.yaml:2: timeout: .*\n.*p.yaml:3: checksum: .*did you mean 'checksums'"):
+        load_processor_config(path)
+    path.write_text("type: nop\n")
+    with pytest.raises(ValueError, match="Unknown processor type: 'nop'. Available types: archive"):
+        load_processor_config(path)
+    ok, message, config = validate_postprocessor_config(path)
+    assert (ok, config) == (False, None)
+    assert "Unknown processor type" in message

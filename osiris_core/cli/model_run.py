@@ -37,7 +37,7 @@ def run_model(
     from_env: bool,
     dry_run: bool,
     skip_generate: bool,
-    watched: bool,
+    logged: bool,
     as_json: bool,
 ) -> int:
     """Run the model of a file and say what came of it; the exit code."""
@@ -55,7 +55,7 @@ def run_model(
     def work() -> Any:
         return model_run.execute(backend, workspace, timeout_s=options.timeout)
 
-    result = while_watched(model_run, work, watched=watched, as_json=as_json)
+    result = while_watched(model_run, work, watched=not logged, as_json=as_json, logged=logged)
     if as_json:
         stdout.write_json(result.to_json())
     else:
@@ -65,20 +65,27 @@ def run_model(
     return left(exits.EXIT_CODES[result.status])
 
 
-def while_watched(model_run: Any, work: Callable[[], Any], *, watched: bool, as_json: bool) -> Any:
-    """What `work` returns; shown while it lasts, and stopped by the signals that stop a run."""
+def while_watched(
+    model_run: Any, work: Callable[[], Any], *, watched: bool, as_json: bool, logged: bool = False
+) -> Any:
+    """What `work` returns; shown or logged while it lasts, and stopped by the signals that stop a run."""
     import logging
 
     from osiris_core.cli.run import watching
     from osiris_core.cli.signals import StopSignals, leave_at_once
+    from osiris_core.context import ExecutionContext
+    from osiris_core.journal import JOURNAL_NAME
+    from osiris_core.logs import follow_verbosely
     from osiris_core.one_step import cancel_at_work
     from osiris_core.subject import session_dir
 
     # What it says to the caller's own logging is in the result, which is printed.
     logging.getLogger("osiris").addHandler(logging.NullHandler())
     place = str(session_dir(model_run))
+    context = ExecutionContext(session_dir=place, verbose=logged)
     with (
         watching(place, watched=watched),
+        follow_verbosely(session_dir(model_run) / JOURNAL_NAME, context),
         StopSignals(cancel_at_work, lambda: leave_at_once(place, as_json=as_json)),
     ):
         return work()

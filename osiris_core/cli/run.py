@@ -74,7 +74,7 @@ def run(
         refuse_manifest_options(click.get_current_context())
         asked = RunOptions("", **options)
         how = {"from_env": config_from_env, "dry_run": dry_run, "skip_generate": skip_generate}
-        return run_model(asked, model_run, **how, watched=not logs, as_json=as_json)
+        return run_model(asked, model_run, **how, logged=logs, as_json=as_json)
     if manifest is None:
         raise click.UsageError("give a MANIFEST, or a model by --model-run FILE")
     if dry_run or skip_generate:

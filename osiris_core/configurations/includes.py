@@ -20,6 +20,8 @@ MAX_INCLUDE_DEPTH = 10
 """How deep files may include files."""
 MAX_INCLUDED_FILES = 1000
 """How many files one document may include; files that include others twice multiply."""
+MAX_VALUES = 1_000_000
+"""How many values a configuration may have, aliases written out."""
 
 
 def with_includes(document: Document, values: Mapping[str, str], base_dir: Path | None = None) -> ConfigurationTree:
@@ -42,6 +44,7 @@ class _Includer:
         self._values = values
         self._base_dir = base_dir
         self._count = 0
+        self._values_left = MAX_VALUES
 
     def tree(self, document: Document, chain: tuple[Path, ...]) -> ConfigurationTree:
         """`chain` is the file and those that include it, outermost first."""
@@ -52,6 +55,9 @@ class _Includer:
     def _walk(
         self, value: Any, path: KeyPath, document: Document, chain: tuple[Path, ...], origins: dict[KeyPath, Origin]
     ) -> Any:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise ManifestError([Problem(f"more than {MAX_VALUES:,} values in one configuration", file=document.file)])
         if isinstance(value, Include):
             tree = self._included(value, document, chain)
             if tree is None:
