@@ -362,7 +362,7 @@ def test_configurations_within_one(tmp_path: Path) -> None:
 
 
 def test_processor_files_as_their_users_know_them(tmp_path: Path) -> None:
-    """`load_processor_config` is this reader: variables by type, paths from the file, and a ValueError with every line."""
+    """`load_processor_config` is this reader: variables by type, paths from the file, a ValueError with every line."""
     from osiris_core.backends import load_processor_config, validate_postprocessor_config
 
     path = tmp_path / "p.yaml"
@@ -372,7 +372,7 @@ def test_processor_files_as_their_users_know_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"p.yaml:2: timeout: .*\n.*p.yaml:3: checksum: .*did you mean 'checksums'"):
         load_processor_config(path)
     path.write_text("type: nop\n")
-    with pytest.raises(ValueError, match="Unknown processor type: 'nop'. Available types: archive"):
+    with pytest.raises(ValueError, match=r"Unknown processor type: 'nop'\. Available types: archive"):
         load_processor_config(path)
     ok, message, config = validate_postprocessor_config(path)
     assert (ok, config) == (False, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,9 +92,12 @@ def test_the_slurm_example_is_python() -> None:
     compile((EXAMPLES / "05_slurm_run.py").read_text(), "05_slurm_run.py", "exec")
 
 
-def test_the_readme_names_every_example() -> None:
-    """None is missing, and none that is named is gone."""
+def test_the_readme(tmp_path: Path) -> None:
+    """No example is missing in it, none that it names is gone, and its snippet runs."""
     text = (EXAMPLES / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
+    assert set(re.findall(r"0\d_\w+\.py", text)) == {path.name for path in EXAMPLES.glob("0*.py")}
     for path in EXAMPLES.glob("0*.py"):
         assert text.count(path.name) >= 2, path.name
 

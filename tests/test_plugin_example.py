@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -83,6 +85,20 @@ def test_its_postprocessor(folder: Path, installed: dict[str, str]) -> None:
     )
     assert failed["stage"] == "postprocess"
     assert "none.csv" in failed["error"]
+
+
+def test_its_readme(folder: Path, installed: dict[str, str]) -> None:
+    """What it shows runs, once the plugin is installed."""
+    text = (PLUGIN / "README.md").read_text()
+    for line in re.findall(r"^osiris .*", text, re.MULTILINE):
+        if "nice.yaml" in line and "create" not in line:
+            (folder / "nice.yaml").write_text(
+                "type: nice\ncommand: 'true'\n"
+            )  # not the program of its example
+        osiris(folder, installed, *shlex.split(line, comments=True)[1:])
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, env=installed, check=False)
+    assert done.returncode == 0
 
 
 @contextmanager
