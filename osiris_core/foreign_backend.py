@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from osiris_core.step_context import StepContext
 
 
+TICK_S = 0.02
+"""How far the clock of a file system may be behind."""
+
+
 @dataclass
 class ForeignCall:
     """One call of a run backend, and what came of it."""
@@ -77,7 +81,7 @@ def execute_foreign(
     workspace = as_workspace(workspace_dir or default_workspace(model_run))
     error, status, failure_class, phase = done.error, done.status, done.failure_class, done.phase
     expected = expected_outputs(model_run)
-    missing = missing_outputs(workspace, expected)
+    missing = missing_outputs(workspace, expected, lambda path: path.stat().st_ctime >= started_at.timestamp() - TICK_S)
     if error is None and missing:
         error = f"the run succeeded but did not leave {', '.join(missing)}"
         phase, status, failure_class = "collect", "failed", "user_error"
@@ -114,8 +118,8 @@ def arguments_for(
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """
-    What a backend's `run` takes beside the model run: `config` and `workspace_dir` where it names them or takes
-    anything, and every setting.
+    What a backend's `run` takes beside the model run: `config` and `workspace_dir` where it names them, or where it has
+    a configuration and takes anything; and every setting.
     """
     parameters = inspect.signature(run).parameters.values()
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
@@ -123,7 +127,7 @@ def arguments_for(
     given = dict(settings)
     if config is not None and (takes_all or "config" in named):
         given["config"] = config
-    if "workspace_dir" in named or (takes_all and (config is not None or workspace_dir is not None)):
+    if "workspace_dir" in named or (takes_all and config is not None):
         given["workspace_dir"] = workspace_dir
     return given
 

@@ -179,7 +179,8 @@ class ModelBackendRun:
             try:
                 if not self.config.runs_in_workspace:
                     bring_into_workspace(done.report, self.workspace, artifacts)
-                missing = missing_outputs(self.workspace, expected)
+                made = {self.workspace / artifact.path for artifact in artifacts}
+                missing = missing_outputs(self.workspace, expected, made.__contains__)
             except CollectError as exc:
                 if error is None:
                     self.phase, error, status, failure_class = "collect", str(exc), "failed", str(exc.failure_class)

@@ -42,7 +42,7 @@ def execute_model(
         ValueError: There is no such backend, `model_run` is None or has no `run_id`, or a setting does not fit.
         TypeError: `backend` is neither a name nor a configuration.
     """
-    check_subject(model_run)
+    check_subject(model_run, timeout_s)
     config, backend_class, own = resolve(backend, settings)
     if config is not None and issubclass(backend_class, AdapterRunBackend):
         found: ModelRunResult = backend_class().execute(model_run, config, workspace_dir, timeout_s=timeout_s)

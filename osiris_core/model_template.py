@@ -80,6 +80,8 @@ def _rendered(
         return text
     import jinja2
 
+    if "\r\n" in text:  # Jinja2 would write all ends of lines in one way
+        environment = environment.overlay(newline_sequence="\r\n")
     try:
         found: str = environment.from_string(text).render(values)
     except jinja2.TemplateSyntaxError as exc:

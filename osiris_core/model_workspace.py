@@ -15,7 +15,7 @@ from osiris_core.secrets import escape
 from osiris_core.session import SessionLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from osiris_core.model_result import ModelArtifact
     from osiris_core.report import RunReport
@@ -64,6 +64,7 @@ def bring_into_workspace(report: RunReport, workspace: Path, artifacts: Iterable
     Each file is moved in as a whole. Raises CollectError when one cannot be.
     """
     kept = Path(report.session_dir) / "artifacts" / "run" / KEPT_FOLDER
+    links: dict[str, str] = {}
     try:
         for event in read_events(SessionLayout(Path(report.session_dir)).events_file):
             if (
@@ -74,10 +75,23 @@ def bring_into_workspace(report: RunReport, workspace: Path, artifacts: Iterable
                 _take_away(workspace, event["data"]["removed"])
                 for name in event["data"]["folders"]:
                     _inside(workspace, name).mkdir(parents=True, exist_ok=True)
+                links = event["data"]["links"]
         for artifact in artifacts:
-            _move_in(kept / artifact.path, _inside(workspace, artifact.path))
+            if artifact.path not in links:
+                _move_in(kept / artifact.path, _inside(workspace, artifact.path))
+        for name, target in links.items():
+            _link(_inside(workspace, name), target, workspace)
     except OSError as exc:
         raise CollectError(f"what the run left cannot be put into {workspace}: {exc}") from exc
+
+
+def _link(link: Path, target: str, workspace: Path) -> None:
+    """A link that stays inside is made again; where another leads is nothing that came home."""
+    if Path(target).is_absolute() or not (link.parent / target).resolve().is_relative_to(workspace.resolve()):
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
 
 
 def _move_in(source: Path, target: Path) -> None:
@@ -113,8 +127,13 @@ def _inside(workspace: Path, name: str) -> Path:
     return path
 
 
-def missing_outputs(workspace: Path, expected: Iterable[str]) -> tuple[str, ...]:
-    """Which of the expected paths or globs name nothing in the workspace."""
-    return tuple(
-        pattern for pattern in expected if not (workspace / pattern).exists() and not any(workspace.glob(pattern))
-    )
+def missing_outputs(
+    workspace: Path, expected: Iterable[str], is_of_this_run: Callable[[Path], bool]
+) -> tuple[str, ...]:
+    """Which of the expected paths or globs name no folder, and no file of this run: an older one is no evidence."""
+
+    def is_there(pattern: str) -> bool:
+        found = [workspace / pattern] if (workspace / pattern).exists() else workspace.glob(pattern)
+        return any(path.is_dir() or is_of_this_run(path) for path in found)
+
+    return tuple(pattern for pattern in expected if not is_there(pattern))

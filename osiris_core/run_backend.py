@@ -51,7 +51,7 @@ class AdapterRunBackend:
         from osiris_core.model_settings import SettingsError
         from osiris_core.subject import check_subject
 
-        check_subject(model_run)
+        check_subject(model_run, timeout_s)
         if problems := config.model_run_problems():
             raise SettingsError(problems)
         return ModelBackendRun(self.adapter, model_run, config, workspace_dir, timeout_s).execute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -29,15 +30,17 @@ class Subject(Protocol):
         """Write the model's inputs into its workspace, and return that folder."""
 
 
-def check_subject(model_run: Any) -> None:
+def check_subject(model_run: Any, timeout_s: float | None = None) -> None:
     """
     Raises:
-        ValueError: There is no model run, or it has no `run_id`.
+        ValueError: There is no model run, or it has no `run_id`; or the limit is none.
     """
     if model_run is None:
         raise ValueError("model_run cannot be None")
     if not hasattr(model_run, "run_id"):
         raise ValueError("model_run must have a run_id attribute")
+    if timeout_s is not None and not 0 < timeout_s < math.inf:
+        raise ValueError(f"timeout_s must be positive, got {timeout_s}")
 
 
 def default_workspace(model_run: Any) -> Path:

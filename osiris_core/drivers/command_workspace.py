@@ -161,11 +161,15 @@ class Workspace:
         With `tell` the rest of what changed becomes an event, for whoever brings it home.
         """
         changes = before.changes()
+        links: dict[str, str] = {}
         for name in changes.files:
+            if tell and (self.root / name).is_symlink():
+                links[name] = os.readlink(self.root / name)  # noqa: PTH115 - as it is
             for problem in self._keep(self.root / name, artifacts_dir / KEPT_FOLDER / name):
                 self._ctx.log(problem, level="warning")
-        if tell and (changes.removed or changes.folders):
-            self._ctx.event(CHANGES_EVENT, removed=list(changes.removed), folders=list(changes.folders))
+        if tell and (changes.removed or changes.folders or links):
+            removed, folders = list(changes.removed), list(changes.folders)
+            self._ctx.event(CHANGES_EVENT, removed=removed, folders=folders, links=links)
 
     def _keep(self, file: Path, target: Path) -> list[str]:
         name = file.relative_to(self.root)
