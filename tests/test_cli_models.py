@@ -28,6 +28,8 @@ expected_outputs: [outputs/result.txt]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "model.yaml").write_text(MODEL)
+    (tmp_path / "zip.yaml").write_text("type: archive\nformat: zip\n")
+    (tmp_path / "odd.yaml").write_text("config: !include model.yaml\nsettings: {run_kwarg: 1}\n")
     (tmp_path / "local.yaml").write_text("type: local\ncommand: 'echo $GREETING > outputs/result.txt'\n")
     return tmp_path
 
@@ -205,6 +207,11 @@ def test_everything_wrong_at_once(folder: Path) -> None:
         (("pipeline", "model.yaml", "--processor-config", "local.yaml"), "'local' is no postprocessor"),
         (("pipeline", "model.yaml", "--pipeline-backend", "lokal"), "Unknown pipeline backend"),
         (("postprocess", "--config-from-env"), "OSIRIS_CONFIG is not set"),
+        (("postprocess", "model.yaml", "--processor-config", "zip.yaml", "--output-dir", "x"), "has no such setting"),
+        (
+            ("pipeline", "odd.yaml"),
+            "odd.yaml: settings.run_kwarg: pipeline backend 'local' has no such setting (did you",
+        ),
     ],
 )
 def test_bad_input(folder: Path, arguments: tuple[str, ...], words: str) -> None:

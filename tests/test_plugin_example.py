@@ -92,9 +92,7 @@ def test_its_readme(folder: Path, installed: dict[str, str]) -> None:
     text = (PLUGIN / "README.md").read_text()
     for line in re.findall(r"^osiris .*", text, re.MULTILINE):
         if "nice.yaml" in line and "create" not in line:
-            (folder / "nice.yaml").write_text(
-                "type: nice\ncommand: 'true'\n"
-            )  # not the program of its example
+            (folder / "nice.yaml").write_text("type: nice\ncommand: 'true'\n")  # not the program of its example
         osiris(folder, installed, *shlex.split(line, comments=True)[1:])
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, env=installed, check=False)

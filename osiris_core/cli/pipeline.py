@@ -55,6 +55,7 @@ def pipeline(file: str | None, config_from_env: bool, as_json: bool, **given: An
     asked.check()
     assert described is not None
     name, settings = _settings(described, backend, processor, given)
+    _refuse_unknown(name, settings, set(described.options.settings), file)
     model_run = described.model_run
     result = while_watched(model_run, lambda: model_run.pipeline(name, **settings), watched=True, as_json=as_json)
     if as_json:
@@ -81,6 +82,36 @@ def _settings(
     if given["force"]:
         settings["force"] = True
     return given["pipeline_backend"] or options.pipeline_backend, settings
+
+
+def _refuse_unknown(name: str, settings: Mapping[str, Any], written: set[str], file: str | None) -> None:
+    """
+    Raises ConfigError for settings that the pipeline backend has no parameter for; `written` are those of the file.
+
+    Asking it here is asking before anything is done: a call would fail, or swallow them.
+    """
+    import inspect
+
+    from osiris_core.errors import ConfigError, Problem
+    from osiris_core.registries import PIPELINES
+    from osiris_core.suggestion import did_you_mean
+
+    parameters = inspect.signature(PIPELINES.load(name).execute).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = set(list(parameters)[2:])  # without self and the model run
+    found = [
+        Problem(
+            f"pipeline backend '{name}' has no such setting",
+            key=f"settings.{key}" if key in written else key,
+            file=file if key in written else None,
+            hint=did_you_mean(key, known),
+        )
+        for key in settings
+        if key not in known
+    ]
+    if found:
+        raise ConfigError(found)
 
 
 def pipeline_lines(result: Mapping[str, Any]) -> list[str]:

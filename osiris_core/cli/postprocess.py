@@ -51,12 +51,20 @@ def postprocess(
     given = {"output_dir": output_dir, "validate_outputs": validate_outputs}
     settings = {name: value for name, value in given.items() if value is not None}
     model_run, what = described.model_run, chosen or described.postprocessor or "noop"
+    _refuse_unknown(what, settings)
     result = while_watched(model_run, lambda: model_run.postprocess(what, **settings), watched=False, as_json=as_json)
     if as_json:
         stdout.write_json(plain(result))
     else:
         stdout.write_result("\n".join(_lines(result)))
     return left(exit_code(result))
+
+
+def _refuse_unknown(processor: Any, settings: Mapping[str, Any]) -> None:
+    """Raises UsageError for options that a configured postprocessor has no key for, and would not look at."""
+    if not isinstance(processor, str) and (unknown := set(settings) - set(type(processor).model_fields)):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unknown))
+        raise click.UsageError(f"{names}: postprocessor '{getattr(processor, 'type', processor)}' has no such setting")
 
 
 def _lines(result: Mapping[str, Any]) -> list[str]:
