@@ -174,3 +174,11 @@ def test_schemas_of_model_runs_and_pipelines(tmp_path: Path) -> None:
     assert "template" in json.loads(osiris(tmp_path, "schema", "model-run").stdout)["properties"]
     pipeline = json.loads(osiris(tmp_path, "schema", "pipeline").stdout)
     assert {"config", "backend", "postprocessor"} <= set(pipeline["properties"])
+
+
+@pytest.mark.parametrize("group", ["backends", "schema", "drivers"])
+def test_no_help_is_cut(tmp_path: Path, group: str) -> None:
+    """Each command's line in the help of its group is whole."""
+    lines = osiris(tmp_path, group, "--help").stdout.partition("Commands:")[2].splitlines()
+    assert len(lines) > 2
+    assert [line for line in lines if line.endswith("...")] == []

@@ -25,7 +25,7 @@ adapters.add_command(create)
 adapters.add_command(validate)
 
 
-@adapters.command("list")
+@adapters.command("list", short_help="List what is installed, of every kind.")
 @click.option("--kind", type=click.Choice(KINDS), help="Only those.")
 @json_option
 def list_adapters(kind: str | None, as_json: bool) -> None:
@@ -46,7 +46,7 @@ def list_adapters(kind: str | None, as_json: bool) -> None:
     write_list(entries, [problem for found in wanted for problem in found.problems()], as_json=as_json)
 
 
-@adapters.command("show")
+@adapters.command("show", short_help="Show what NAME does, and its keys.")
 @name_options
 @json_option
 def show_adapter(as_json: bool, **names: Any) -> None:
@@ -87,7 +87,7 @@ def adapter_schema(form: str, examples: bool, as_json: bool, **names: Any) -> No
         stdout.write_json(document)
 
 
-@adapters.command("setup")
+@adapters.command("setup", short_help="Make what runs of an adapter need, such as an image.")
 @click.argument("name", shell_complete=complete_adapters)
 @click.option("--config", metavar="FILE", help="The adapter's configuration, YAML or JSON.")
 @json_option

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from osiris_core.cli.checked import Checked
 
 
-@click.command("create", cls=Command)
+@click.command("create", cls=Command, short_help="Write a configuration to begin with.")
 @name_options
 @click.option("--output", "-o", metavar="FILE", help="Write it there; nothing that exists is overwritten.")
 @click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", help="[default: yaml]")
@@ -45,7 +45,7 @@ def create(output: str | None, form: str, with_examples: bool, as_json: bool, **
         stdout.write_result(text if output is None else f"{output}: a configuration of {entry.kind} '{entry.name}'")
 
 
-@click.command("validate", cls=Command)
+@click.command("validate", cls=Command, short_help="Check every configuration in a file.")
 @click.argument("file")
 @click.option("--backend-type", metavar="NAME", help="What it is for, where it does not say so itself.")
 @click.option("--processor-type", metavar="NAME", help="The same, a postprocessor.")

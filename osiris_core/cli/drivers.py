@@ -31,7 +31,7 @@ def list_drivers(as_json: bool) -> None:
     write_list(kind().entries(), kind().problems(), as_json=as_json)
 
 
-@drivers.command("show")
+@drivers.command("show", short_help="Show what NAME does, and its keys.")
 @click.argument("name", shell_complete=complete_drivers)
 @json_option
 def show_driver(name: str, as_json: bool) -> None:

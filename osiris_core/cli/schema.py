@@ -67,7 +67,7 @@ def model_run_schema(as_json: bool) -> None:  # noqa: ARG001
     _write(ModelRun.model_json_schema())
 
 
-@schema.command("pipeline")
+@schema.command("pipeline", short_help="The schema of a pipeline's file.")
 @json_option
 def pipeline_schema(as_json: bool) -> None:  # noqa: ARG001
     """The schema of a pipeline's file, with every configuration that is installed."""
