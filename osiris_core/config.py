@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,13 +186,17 @@ class BaseBackendConfig(BoundedSettings, AdapterConfig):
 
     def for_model_run(self) -> Self:
         """The same as it is for an adapter that gets a model run as a manifest: what is in that is not in here."""
-        own = ["timeout", "env_vars", *self.model_run_fields()]
-        return self.model_copy(update={name: _default(type(self), name) for name in own})
+        return self.model_copy(update=_plain_values(type(self)))
 
     @property
     def manifest_timeout_s(self) -> float | None:
         """The limit of a manifest that has none of its own: what was written, never the default."""
         return float(self.timeout) if "timeout" in self.model_fields_set else None
+
+
+@lru_cache(maxsize=64)
+def _plain_values(model: type[BaseBackendConfig]) -> dict[str, Any]:
+    return {name: _default(model, name) for name in ("timeout", "env_vars", *model.model_run_fields())}
 
 
 def _default(model: type[BaseModel], name: str) -> Any:

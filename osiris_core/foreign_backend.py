@@ -106,7 +106,7 @@ def execute_foreign(
     )
     if not isinstance(done.refused, SessionBusy):
         with suppress(OSError):
-            write_verdict(model_run, result, done.report.status if done.report is not None else None)
+            write_verdict(session_dir(model_run), result, done.report.status if done.report is not None else None)
     model_log.log_end(result)
     return result
 

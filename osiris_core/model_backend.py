@@ -54,6 +54,7 @@ class ModelBackendRun:
     def execute(self) -> ModelRunResult:
         """What came of it; only Ctrl-C is raised."""
         self.started_at, self._started_s = datetime.now(UTC), monotonic()
+        self.session_dir = session_dir(self.model_run)
         self.limit_s = float(self.config.timeout) if self.timeout_s is None else self.timeout_s
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
@@ -77,7 +78,7 @@ class ModelBackendRun:
         if isinstance(self.refused, SessionBusy):  # the one that is running will say what it came to
             return
         try:
-            write_verdict(self.model_run, result, self.reported)
+            write_verdict(self.session_dir, result, self.reported)
         except OSError as exc:
             model_log.log.warning("%s: its result cannot be kept: %s", result.run_id, exc)
 
@@ -150,11 +151,11 @@ class ModelBackendRun:
                 if value and name not in _FOLDER_VARIABLES and is_secret_field(name)
             }
         adapter = AdapterFactory.create(self.adapter, self.config.for_model_run())
-        with adapter, model_log.followed(session_dir(self.model_run), on=step["config"]["log_output"]):
+        with adapter, model_log.followed(self.session_dir, on=step["config"]["log_output"]):
             return run_one_step(
                 adapter,
                 str(self.model_run.run_id),
-                session_dir(self.model_run),
+                self.session_dir,
                 step,
                 timeout_s=self.limit_s,
                 environment=inherited,

@@ -25,13 +25,13 @@ class Verdict:
     error: str = ""
 
 
-def write_verdict(model_run: Any, result: ModelRunResult, report_status: str | None) -> None:
+def write_verdict(folder: Path, result: ModelRunResult, report_status: str | None) -> None:
     """
-    Write down a result that the session's own report does not have, and remove what an earlier one left.
+    Write down a result that the report in session `folder` does not have, and remove what an earlier one left.
 
     `report_status` is what the report of this run says; None when there is none.
     """
-    layout = SessionLayout(session_dir(model_run))
+    layout = SessionLayout(folder)
     path = layout.root / VERDICT_NAME
     if report_status is not None and (report_status == "completed") == result.success:
         path.unlink(missing_ok=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import resource
+import time
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,7 @@ def parse_size(text: str | int) -> int:
 def cpu_count() -> int:
     """How many processors this process may use; at least 1."""
     counts = [len(os.sched_getaffinity(0))]
-    if (quota := _cgroup_cpus()) is not None:
+    if (quota := _cgroup_cpus(str(_CGROUP), int(time.monotonic()))) is not None:
         counts.append(max(1, int(quota)))
     if (slurm := os.environ.get("SLURM_CPUS_ON_NODE", "")).isdigit():
         counts.append(int(slurm))
@@ -112,7 +114,9 @@ def _cgroup_memory() -> Iterator[int]:
                 yield limit
 
 
-def _cgroup_cpus() -> float | None:
+@lru_cache(maxsize=2)
+def _cgroup_cpus(_root: str, _second: int) -> float | None:
+    """The processors that the cgroup allows; looked up once a second, for who starts many short runs."""
     quotas = []
     for folder in _cgroup_folders("cpu"):
         if (text := _read(f"{folder}/cpu.max")) is not None:

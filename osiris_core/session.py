@@ -15,6 +15,7 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,45 +32,54 @@ class SessionLayout:
 
     root: Path
 
-    @property
+    @cached_property
     def run_file(self) -> Path:
         return self.root / "run.json"
 
-    @property
+    @cached_property
     def status_file(self) -> Path:
         return self.root / "status.json"
 
-    @property
+    @cached_property
     def events_file(self) -> Path:
         return self.root / JOURNAL_NAME
 
-    @property
+    @cached_property
     def lock_file(self) -> Path:
         return self.root / "session.lock"
 
-    @property
+    @cached_property
     def artifacts_dir(self) -> Path:
         return self.root / "artifacts"
 
-    @property
+    @cached_property
     def checkpoints_dir(self) -> Path:
         return self.root / "checkpoints"
 
-    @property
+    @cached_property
     def work_dir(self) -> Path:
         return self.root / "work"
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Replace a JSON file as a whole: a reader sees the old one or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    folder, name = os.path.split(path)
+    beside = f"{folder}/.{name}.{os.getpid()}"
+    # Without indentation json's fast encoder is at work. What is no text in UTF-8 is escaped, as in the journal.
+    text = json.dumps(data, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+    content = memoryview(text.encode("utf-8", "backslashreplace"))
     try:
-        # Without indentation json's fast encoder is at work. What is no text in UTF-8 is escaped, as in the journal.
-        text = json.dumps(data, ensure_ascii=False, separators=(", ", ": ")) + "\n"
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            while content:
+                content = content[os.write(fd, content) :]
+        finally:
+            os.close(fd)
+        os.replace(beside, path)  # noqa: PTH105 - as text: every run writes three of these
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)  # noqa: PTH108
+        raise
 
 
 def overwrite_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -85,7 +95,8 @@ def overwrite_json(path: Path, data: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON file of a session, or None when it is not there or not whole."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb", buffering=0) as file:
+            data = json.loads(file.readall())
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None
@@ -99,11 +110,13 @@ class Session:
         attempt: 1 for the first run in this directory, then one more each time.
     """
 
-    def __init__(self, layout: SessionLayout, session_id: str, lock_fd: int) -> None:
+    def __init__(
+        self, layout: SessionLayout, session_id: str, lock_fd: int, before: Mapping[str, Any] | None = None
+    ) -> None:
         self.layout = layout
         self.session_id = session_id
         self._lock_fd = lock_fd
-        self.attempt = _attempts_before(layout) + 1
+        self.attempt = _attempts_before(layout, before) + 1
         self.journal = Journal(layout.events_file, session_id, self.attempt)
         _OPEN.add(self)
 
@@ -137,7 +150,7 @@ class Session:
                 os.ftruncate(lock_fd, 0)
                 os.pwrite(lock_fd, owner_line, 0)
             shutil.rmtree(layout.work_dir, ignore_errors=True)
-            return cls(layout, session_id, lock_fd)
+            return cls(layout, session_id, lock_fd, read_json(layout.run_file))
         except BaseException:
             os.close(lock_fd)
             raise
@@ -195,9 +208,9 @@ def _let_go_in_child() -> None:
 os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-def _attempts_before(layout: SessionLayout) -> int:
+def _attempts_before(layout: SessionLayout, before: Mapping[str, Any] | None) -> int:
     """How many runs there were in a session directory; the journal knows also when `run.json` is lost."""
-    attempt = (read_json(layout.run_file) or {}).get("attempt")
+    attempt = (before or {}).get("attempt")
     if isinstance(attempt, int):
         return attempt
     if not layout.events_file.exists():

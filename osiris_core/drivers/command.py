@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from osiris_core.drivers.command_changes import Snapshot
 from osiris_core.drivers.command_config import CommandConfig
-from osiris_core.drivers.command_failure import cannot_start, ended_badly
+from osiris_core.drivers.command_failure import KILLED, cannot_start, ended_badly
 from osiris_core.drivers.command_process import CommandProcess, Finished
 from osiris_core.drivers.command_workspace import Workspace
 from osiris_core.errors import StepError
@@ -112,6 +112,8 @@ config:
         kills_before = oom_kills()
         try:
             finished = process.run(argv, cwd, environment, config.stdin)
+            if finished.exit_code not in KILLED:
+                return finished
             return replace(finished, oom_kills=_risen(kills_before, oom_kills()))
         except OSError as exc:
             if process.started:

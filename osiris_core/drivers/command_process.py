@@ -50,7 +50,8 @@ class Finished:
     """
     How a command ended: `exit_code`, negative for a signal; peak memory; tails of its output, masked.
 
-    `oom_kills` is how many processes the kernel killed meanwhile for lack of memory; None when nobody can tell.
+    `oom_kills` is how many processes the kernel killed meanwhile for lack of memory, where the command itself was
+    killed; None when nobody can tell.
     """
 
     exit_code: int
