@@ -106,7 +106,7 @@ def test_expressions(text: str, value: str) -> None:
         ("${A:-x", "is no expression"),
         ("${A|upper}", "there is no filter 'upper'"),
         ("${GONE:-2026|strftim:%Y}", "there is no filter 'strftim'"),
-        ("${A|as_datetime}", "is no time"),
+        ("${A|as_datetime}", "its value is no time"),
         ("${DAY|shift:tomorrow}", "shift takes"),
         ("${DAY|shift:1d2}", "shift takes"),
         ("${DAY|strftime}", "strftime needs a form"),
@@ -179,6 +179,9 @@ def test_a_secret_travels_by_name() -> None:
     assert told.startswith("c.yaml:1: text: API_TOKEN is a secret by its name")
     assert "env_vars (API_TOKEN: ${API_TOKEN})" in told
     assert VALUES["API_TOKEN"] not in told
+    (filtered,) = problems("env_vars: {YEAR: '${API_TOKEN|strftime:%Y}'}\n")
+    assert "no filter can look at it" in filtered
+    assert VALUES["API_TOKEN"] not in filtered
     assert problems("anything: {a: ['${GONE:-${API_TOKEN}}']}\n")[0].startswith("c.yaml:1: anything.a.0: API_TOKEN")
 
 

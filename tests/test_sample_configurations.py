@@ -118,3 +118,13 @@ def test_samples_mean_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = PipelineFile.from_file(SAMPLES / "pipeline.yaml")
     assert (pipeline.model_run.run_id, pipeline.backend.timeout) == ("plain", 600)
     assert [step.type for step in pipeline.postprocessor.steps] == ["noop", "archive"]
+
+
+def test_the_examples_of_adapters() -> None:
+    """What `osiris backends show` prints as an adapter's example is valid too."""
+    from osiris_core.factory import AdapterFactory
+
+    for name in AdapterFactory.available():
+        adapter = AdapterFactory.load(name)
+        for tree in parse_trees(getattr(adapter, "example", "") or f"type: {name}", "example.yaml", values={}):
+            validated(tree, adapter.Config, {})

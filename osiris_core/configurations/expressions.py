@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from osiris_core.configurations.filters import FILTERS, FilterError, apply_filters
+from osiris_core.redaction import is_secret_field
 from osiris_core.secrets import escape
 from osiris_core.suggestion import did_you_mean
 
@@ -91,6 +92,8 @@ def _value(expression: Expression, values: Mapping[str, str]) -> str:
 
 def _kept(expression: Expression, values: Mapping[str, str]) -> str:
     if expression.filters:
+        if is_secret_field(expression.name):
+            raise ExpressionError(f"{expression.name} is a secret by its name, and stays one: no filter can look at it")
         return escape(_value(expression, values))
     if _found(expression, values) is not None:
         return f"${{{expression.name}}}"

@@ -37,7 +37,7 @@ def _as_datetime(value: str | datetime, layout: str) -> datetime:
         return datetime.strptime(value, layout) if layout else datetime.fromisoformat(value)  # noqa: DTZ007 - as given
     except ValueError:
         expected = f"of the form {layout}" if layout else "as in 2026-11-20 or 2026-11-20T06:00:00Z"
-        raise FilterError(f"{value!r} is no time {expected}") from None
+        raise FilterError(f"its value is no time {expected}") from None  # not shown: it may be a secret
 
 
 def _strftime(value: str | datetime, layout: str) -> str:
