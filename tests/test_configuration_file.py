@@ -250,6 +250,14 @@ def test_includes_that_cannot_be(tmp_path: Path) -> None:
     ]
 
 
+def test_an_include_is_no_place_for_a_secret(tmp_path: Path) -> None:
+    """Its path would be shown."""
+    (tmp_path / "a.yaml").write_text("x: !include ${API_TOKEN}.yaml\n")
+    with pytest.raises(ManifestError, match="API_TOKEN is a secret") as caught:
+        read_trees(tmp_path / "a.yaml", values=VALUES)
+    assert VALUES["API_TOKEN"] not in str(caught.value)
+
+
 def test_includes_end(tmp_path: Path) -> None:
     """Ten deep is allowed and eleven is not; files that multiply are stopped."""
     for depth in range(12):

@@ -78,6 +78,11 @@ def names_in(parts: tuple[str | Expression, ...]) -> Iterator[str]:
             yield from names_in(part.default or ())
 
 
+def secret_in(parts: tuple[str | Expression, ...]) -> str | None:
+    """The first name in parsed text that is a secret's by custom; None for none."""
+    return next((name for name in names_in(parts) if is_secret_field(name)), None)
+
+
 def _value(expression: Expression, values: Mapping[str, str]) -> str:
     found = _found(expression, values)
     if found is None:
@@ -92,8 +97,8 @@ def _value(expression: Expression, values: Mapping[str, str]) -> str:
 
 def _kept(expression: Expression, values: Mapping[str, str]) -> str:
     if expression.filters:
-        if is_secret_field(expression.name):
-            raise ExpressionError(f"{expression.name} is a secret by its name, and stays one: no filter can look at it")
+        if secret := secret_in((expression,)):
+            raise ExpressionError(f"{secret} is a secret by its name, and stays one: no filter can look at it")
         return escape(_value(expression, values))
     if _found(expression, values) is not None:
         return f"${{{expression.name}}}"

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, SecretStr
 
-from osiris_core.configurations.expressions import Expression, ExpressionError, expand, keep_names, names_in, parse
+from osiris_core.configurations.expressions import Expression, ExpressionError, expand, keep_names, parse, secret_in
 from osiris_core.configurations.field_types import below, host_path_of, members, model_of, typed
 from osiris_core.errors import PreparationError
-from osiris_core.redaction import is_secret_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +98,7 @@ class Filling:
 
     @staticmethod
     def _refuse_secrets(parts: tuple[str | Expression, ...], annotation: Any) -> None:
-        secret = next((name for name in names_in(parts) if is_secret_field(name)), None)
+        secret = secret_in(parts)
         if secret is not None and SecretStr not in members(annotation):
             hint = f"give it in env_vars ({secret}: ${{{secret}}}); $${{{secret}}} leaves it to the shell of a command"
             raise ExpressionError(f"{secret} is a secret by its name, and this field is no place for one", hint)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.configurations.expressions import ExpressionError, expand
+from osiris_core.configurations.expressions import ExpressionError, expand, parse, secret_in
 from osiris_core.configurations.tree import ConfigurationTree, KeyPath, Origin, folder_of
 from osiris_core.documents import Document, read_documents
 from osiris_core.errors import ManifestError, Problem
@@ -113,6 +113,8 @@ class _Includer:
         def refused(message: str, hint: str | None = None) -> ManifestError:
             return ManifestError([Problem(message, file=document.file, line=include.line, hint=hint)])
 
+        if secret := secret_in(parse(include.path)):
+            raise refused(f"{secret} is a secret by its name, and no part of a path")
         folder = folder_of(document) or self._base_dir
         path = Path(os.path.normpath(folder / os.path.expanduser(expand(include.path, self._values))))  # noqa: PTH111
         real = path.resolve()
