@@ -145,11 +145,8 @@ class ModelBackendRun:
     def _through(self, step: dict[str, Any]) -> OneStep:
         inherited = {}
         if step["config"].get("inherit_env"):  # known by name, so that they are masked wherever they come out
-            inherited = {
-                name: value
-                for name, value in os.environ.items()
-                if value and name not in _FOLDER_VARIABLES and is_secret_field(name)
-            }
+            secret = [name for name in os.environ if is_secret_field(name) and name not in _FOLDER_VARIABLES]
+            inherited = {name: os.environ[name] for name in secret if os.environ[name]}
         adapter = AdapterFactory.create(self.adapter, self.config.for_model_run())
         with adapter, model_log.followed(self.session_dir, on=step["config"]["log_output"]):
             return run_one_step(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import PreparationError, Problem, SessionBusy
+from osiris_core.exchange import put_in_place
 from osiris_core.journal import JOURNAL_NAME, Journal, read_events
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
                 content = content[os.write(fd, content) :]
         finally:
             os.close(fd)
-        os.replace(beside, path)  # noqa: PTH105 - as text: every run writes three of these
+        put_in_place(beside, str(path))
     except BaseException:
         with suppress(OSError):
             os.unlink(beside)  # noqa: PTH108
