@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from osiris_core.config import BaseBackendConfig
+from osiris_core.errors import Problem
 
 
 class CommandSettings(BaseBackendConfig):
@@ -50,6 +51,13 @@ class CommandSettings(BaseBackendConfig):
         if self.stream_output and not self.capture_output:
             raise ValueError("stream_output logs what is captured; with capture_output: false there is nothing to log")
         return self
+
+    def model_run_problems(self) -> list[Problem]:
+        if self.capture_output or self.runs_in_workspace:
+            return []
+        name = str(getattr(self, "type", type(self).__name__))
+        message = "output can be passed on to this process's own where the command runs on this machine only"
+        return [Problem(message, key=f"{name}.capture_output", hint="leave it out: output is kept, and comes home")]
 
     def command_step(self, model_command: str | None) -> dict[str, Any] | None:
         """The `argv` or `shell` of the step that runs a model; None when there is no command."""

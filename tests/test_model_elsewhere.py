@@ -87,6 +87,15 @@ def test_what_cannot_travel_is_told_before(tmp_path: Path) -> None:
     assert "Python of this process" in str(refused.error)
 
 
+def test_output_cannot_be_passed_on_from_elsewhere(tmp_path: Path) -> None:
+    """It would end in a journal, and the caller would wait for it in vain."""
+    run = ModelRun(run_id="m", output_dir=tmp_path, command="echo 1")
+    with pytest.raises(ValueError, match="capture_output: output can be passed on"):
+        run.run("process", capture_output=False)
+    result = run.execute("process", stream_output=True)
+    assert Path(result.stdout_log).read_text() == "1\n"
+
+
 def test_a_manifest_cannot_ask_for_this_machines_folders_elsewhere(tmp_path: Path) -> None:
     """`workspace` and `inherit_env` are refused where the engine is not here."""
     config = {"shell": "true", "workspace": str(tmp_path), "inherit_env": True}

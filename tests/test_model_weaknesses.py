@@ -218,7 +218,7 @@ def test_w7_files_of_a_container_are_the_callers(tmp_path: Path, docker_client: 
         expected = os.getuid() if user is None else 0 if user == "root" else 1234
         assert (workspace / "outputs/uid").read_text() == f"{expected}\n"
         assert (workspace / "where").read_text() == "/app/run_id\n"
-        assert {"made/deep/file", "outputs/uid"} <= {artifact.path for artifact in result.artifacts}
+        assert [artifact.path for artifact in result.artifacts] == ["made/deep/file", "outputs/uid", "where"]
 
 
 def test_w9_a_given_workspace_is_never_deleted(tmp_path: Path) -> None:

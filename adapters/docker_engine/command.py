@@ -28,7 +28,8 @@ CANNOT_EXECUTE, NOT_FOUND = 126, 127
 
 def driver_finder(place: CommandPlace, declared: Collection[str]) -> Callable[[str], type[Any]]:
     """What an engine asks for its drivers: `command`, executed in `place`, and nothing else."""
-    bound = type("CommandDriver", (ContainerCommandDriver,), {"place": place, "declared": frozenset(declared)})
+    members = {"place": place, "declared": frozenset(declared), "owners_change": place.config.user is not None}
+    bound = type("CommandDriver", (ContainerCommandDriver,), members)
 
     def find(name: str) -> type[Any]:
         if name != DRIVER:

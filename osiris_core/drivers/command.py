@@ -37,6 +37,8 @@ class CommandDriver:
     version: ClassVar[str] = "1"
     deterministic: ClassVar[bool] = False
     needs_network: ClassVar[bool] = False
+    owners_change: ClassVar[bool] = False
+    """Whether the files of a workspace belong to somebody else while the command runs."""
     example: ClassVar[str] = """\
 id: simulate
 driver: command
@@ -71,7 +73,7 @@ config:
         workspace.add_files(config.files)
         variables = workspace.add_inputs(inputs, config)
         cwd = workspace.start_dir(config.working_dir)
-        before = Snapshot(workspace.root) if config.keep_changes else None
+        before = Snapshot(workspace.root, owners_change=self.owners_change) if config.keep_changes else None
         environment = {
             **ctx.environment,
             **(os.environ if config.inherit_env else {}),

@@ -28,16 +28,18 @@ class Snapshot:
     A folder as it is now. `changes` compares it with what it is then.
 
     A file counts as changed by its size, times and inode, the time of its last change among them: nobody can set that
-    one back. Links are not followed.
+    one back. It is left out with `owners_change`: giving a file away and taking it back is no change of it. Links are
+    not followed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, owners_change: bool = False) -> None:
         self._root = str(root)
-        self._before = _tree(self._root)
+        self._owners_change = owners_change
+        self._before = _tree(self._root, owners_change)
 
     def changes(self) -> Changes:
         """What is other now than when the snapshot was taken."""
-        before, now = self._before, _tree(self._root)
+        before, now = self._before, _tree(self._root, self._owners_change)
         if before == now:
             return Changes()
         files = [path for path, found in now.items() if found and before.get(path) != found]
@@ -45,7 +47,7 @@ class Snapshot:
         return Changes(tuple(sorted(files)), tuple(sorted(before.keys() - now.keys())), tuple(sorted(folders)))
 
 
-def _tree(root: str) -> dict[str, tuple[int, ...]]:
+def _tree(root: str, owners_change: bool) -> dict[str, tuple[int, ...]]:
     """What tells a change of everything below `root`, by relative path; () for a folder."""
     found: dict[str, tuple[int, ...]] = {}
     open_folders = [""]
@@ -71,7 +73,7 @@ def _tree(root: str) -> dict[str, tuple[int, ...]]:
                     found[path] = (
                         status.st_size,
                         status.st_mtime_ns,
-                        status.st_ctime_ns,
+                        0 if owners_change else status.st_ctime_ns,
                         status.st_ino,
                         status.st_mode,
                     )
