@@ -52,7 +52,21 @@ class ModelRun(BaseModel):
     `last_result` is what the last `run` or `execute` came to.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "run_id": "north-sea",
+                    "parameters": {"grid": "coarse"},
+                    "command": "cp INPUT outputs/result.txt",
+                    "expected_outputs": ["outputs/result.txt"],
+                }
+            ]
+        },
+    )
 
     run_id: str = Field(
         default="run", min_length=1, description="Names the run and its workspace.", examples=["north-sea"]

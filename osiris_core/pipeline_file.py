@@ -5,6 +5,7 @@ A pipeline in a file: a model run, where it runs and what is done afterwards, ea
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -111,7 +112,34 @@ def pipeline_schema() -> dict[str, Any]:
     for section, registry in (("backend", CONFIGS), ("postprocessor", POSTPROCESSOR_CONFIGS)):
         members = [_defined(registry.load(name), definitions) for name in registry.names()]
         schema["properties"][section] = {"description": SECTIONS[section], "anyOf": members}
-    return {**schema, "title": "pipeline", "required": ["config"], "$defs": definitions}
+    found = {**schema, "title": "pipeline", "required": ["config"], "$defs": definitions}
+    return {**found, "examples": [pipeline_example()]}
+
+
+def pipeline_example(pipeline_backend: str = "local") -> dict[str, Any]:
+    """A pipeline that is valid, of that pipeline backend; what it must be told by `settings` is there by name."""
+    shown = ModelRun.model_json_schema()["examples"][0]
+    model = {name: shown[name] for name in ModelRun.model_fields if name in shown}
+    found = {"config": model, "backend": {"type": "local"}, "postprocessor": {"type": "noop"}}
+    if pipeline_backend == "local":
+        return found
+    settings = {name: "" for name, item in settings_of(pipeline_backend).items() if "default" not in item}
+    return {**found, "pipeline_backend": pipeline_backend, **({"settings": settings} if settings else {})}
+
+
+def settings_of(pipeline_backend: str) -> dict[str, dict[str, Any]]:
+    """What a pipeline backend takes beside the model run, by name: its `type` in words, its `default` if it has one."""
+    parameters = list(inspect.signature(PIPELINES.load(pipeline_backend).execute).parameters.values())[2:]
+    found: dict[str, dict[str, Any]] = {}
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        item = found[parameter.name] = {}
+        if parameter.annotation is not parameter.empty:
+            item["type"] = str(parameter.annotation)
+        if parameter.default is not parameter.empty:
+            item["default"] = parameter.default
+    return found
 
 
 def _defined(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, str]:

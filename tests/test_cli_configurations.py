@@ -95,7 +95,7 @@ def test_show_and_schema(tmp_path: Path, plugin: dict[str, str]) -> None:
     """Keys with types and defaults, an example that is valid, and what else has the name."""
     shown = osiris(tmp_path, "backends", "show", "local")
     assert "timeout: integer (default 3600)" in shown.stdout
-    assert "also a pipeline: --kind pipeline" in shown.stdout
+    assert "it is another thing as well: --kind pipeline" in shown.stdout
     example = document(tmp_path, "backends", "show", "archive")["example"]
     (tmp_path / "archive.yaml").write_text(example)
     assert osiris(tmp_path, "backends", "validate", "archive.yaml").returncode == 0
@@ -124,8 +124,21 @@ def test_create_then_validate(tmp_path: Path) -> None:
     again = osiris(tmp_path, "backends", "create", "process", "--output", "local.yaml")
     assert (again.returncode, "there is such a file already" in again.stderr) == (2, True)
     assert (tmp_path / "local.yaml").read_text() == before
-    refused = osiris(tmp_path, "backends", "create", "local", "--kind", "pipeline")
-    assert (refused.returncode, "has no configuration of its own" in refused.stderr) == (2, True)
+
+
+def test_pipelines_are_made_and_shown_too(tmp_path: Path, plugin: dict[str, str]) -> None:
+    """Their file has three sections; what a pipeline backend takes is known by the names of its parameters."""
+    for name, form in (("local", "yaml"), ("local", "json"), ("cloud", "yaml")):
+        made = osiris(tmp_path, "backends", "create", name, "--kind", "pipeline", "--format", form, **plugin)
+        (tmp_path / f"{name}.{form}").write_text(made.stdout)
+        checked = document(tmp_path, "backends", "validate", f"{name}.{form}", **plugin)
+        assert [item["kind"] for item in checked["documents"]] == ["pipeline"]
+    assert osiris(tmp_path, "pipeline", "local.yaml").returncode == 0, "what is created can be run as it stands"
+    keys = {row["key"]: row for row in document(tmp_path, "backends", "show", "local", "--kind", "pipeline")["keys"]}
+    assert keys["config"]["required"]
+    assert keys["settings.run_kwargs"]["default"] is None
+    schema = json.loads(osiris(tmp_path, "backends", "schema", "local", "--kind", "pipeline").stdout)
+    assert schema["properties"]["backend"]["anyOf"]
 
 
 def test_validate_lists_every_problem(tmp_path: Path, plugin: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ of all that.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from osiris_core.cli.choice import KINDS, chosen, name_options, others_of
 from osiris_core.cli.command import Group
 from osiris_core.cli.configurations import create, validate
 from osiris_core.cli.options import complete_adapters, json_option
+
+if TYPE_CHECKING:
+    from osiris_core.cli.catalogue import Entry
 
 
 @click.group(cls=Group)
@@ -51,19 +54,19 @@ def list_adapters(kind: str | None, as_json: bool) -> None:
 @json_option
 def show_adapter(as_json: bool, **names: Any) -> None:
     """Show what NAME does, and the keys of its configuration file."""
-    from osiris_core.cli.catalogue import config_schema
+    from osiris_core.cli.catalogue import shown_schema
     from osiris_core.cli.keys import described, key_rows
 
     entry = chosen(**names)
-    schema = config_schema(entry)
-    example = str(getattr(entry.cls, "example", "") or "") or _example(entry.config)
+    schema = shown_schema(entry)
+    example = str(getattr(entry.cls, "example", "") or "") or _example(entry)
     if as_json:
         texts = {"description": entry.description, "keys": key_rows(schema), "example": example}
         stdout.write_json({"name": entry.name, "kind": entry.kind, "source": entry.source, **texts})
         return
     text = described(f"{entry.name}  {entry.kind}, {entry.source}", entry.description, schema, example)
     for other in others_of(entry.name, entry.kind):
-        text += f"\n\nalso a {other}: --kind {other}"
+        text += f"\n\nit is another thing as well: --kind {other}"
     stdout.write_result(text)
 
 
@@ -119,7 +122,13 @@ def set_up_adapter(name: str, config: str | None, as_json: bool) -> int:
     return exits.COMPLETED
 
 
-def _example(config: type[Any] | None) -> str:
+def _example(entry: Entry) -> str:
     from osiris_core.cli.template import template
 
-    return template(config, commented=False) if config is not None else ""
+    if entry.kind == "pipeline":
+        import yaml
+
+        from osiris_core.pipeline_file import pipeline_example
+
+        return str(yaml.safe_dump(pipeline_example(entry.name), sort_keys=False))
+    return template(entry.config, commented=False) if entry.config is not None else ""

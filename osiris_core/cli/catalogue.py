@@ -156,8 +156,25 @@ def places() -> list[Kind]:
     return [adapters(), run_backends(), postprocessors(), pipelines()]
 
 
+def shown_schema(entry: Entry) -> dict[str, Any]:
+    """The same for people: of a pipeline, its file in short, and what its backend takes as settings."""
+    if entry.kind != "pipeline":
+        return config_schema(entry)
+    from osiris_core.pipeline_file import SECTIONS, PipelineOptions, settings_of
+
+    sections = {name: {"type": "object", "description": f"{text}; a configuration"} for name, text in SECTIONS.items()}
+    options = PipelineOptions.model_json_schema()["properties"]
+    known = {*options, "run_backend", "backend_config", "processor", "processor_config"}  # by the file's own keys
+    settings = {f"settings.{name}": item for name, item in settings_of(entry.name).items() if name not in known}
+    return {"properties": {**sections, **options, **settings}, "required": ["config"]}
+
+
 def config_schema(entry: Entry) -> dict[str, Any]:
     """The JSON Schema of the configuration; of one without a model, any object."""
+    if entry.kind == "pipeline":
+        from osiris_core.pipeline_file import pipeline_schema
+
+        return pipeline_schema()
     if entry.config is None:
         return {"title": f"{entry.name} configuration", "type": "object"}
     schema: dict[str, Any] = entry.config.model_json_schema()

@@ -27,13 +27,18 @@ def create(output: str | None, form: str, with_examples: bool, as_json: bool, **
     """Write a configuration of NAME to begin with: every key with what it does, and valid as it stands."""
     import json
 
-    from osiris_core.cli.template import as_document, template
+    from osiris_core.cli.template import as_document, pipeline_template, template
 
     entry = chosen(**names)
-    if entry.config is None:
+    if entry.kind == "pipeline":
+        from osiris_core.pipeline_file import pipeline_example
+
+        in_json = json.dumps(pipeline_example(entry.name), indent=2) + "\n"
+        text = in_json if form == "json" else pipeline_template(entry.name)
+    elif entry.config is None:
         message = f"{entry.kind} '{entry.name}' has no configuration of its own"
         raise ConfigError([Problem(message, hint=f"osiris backends show {entry.name} --kind {entry.kind}")])
-    if form == "json":
+    elif form == "json":
         text = json.dumps(as_document(entry.config, with_examples=with_examples), indent=2) + "\n"
     else:
         text = template(entry.config, with_examples=with_examples)

@@ -34,6 +34,21 @@ def template(model: type[BaseModel], *, commented: bool = True, with_examples: b
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
+def pipeline_template(name: str) -> str:
+    """YAML for a pipeline's file, by pipeline backend `name`: three sections, and every other key as a comment."""
+    from osiris_core.pipeline_file import SECTIONS, PipelineOptions, pipeline_example
+
+    example = pipeline_example(name)
+    lines = [f"# A pipeline, by backend '{name}': osiris pipeline FILE", "#"]
+    lines += ["# A section is a configuration, or the file of one: `config: !include model.yaml`."]
+    for section, text in SECTIONS.items():
+        lines += ["", f"# {text[0].upper()}{text[1:]}.", *_yaml(section, example[section])]
+    for key, info in PipelineOptions.model_fields.items():
+        shown = _yaml(key, example[key]) if key in example else [f"# {line}" for line in _yaml(key, _shown(info))]
+        lines += ["", *_said(info), *shown]
+    return "\n".join(lines) + "\n"
+
+
 def as_document(model: type[BaseModel], *, with_examples: bool = False) -> dict[str, Any]:
     """The same as data, for JSON, which has no comments: what must be given, or a whole example."""
     if with_examples:
