@@ -174,6 +174,16 @@ def test_skip_generate_needs_a_workspace(folder: Path) -> None:
     assert "is empty" in osiris(folder, "run", "--model-run", "model.yaml", "--skip-generate").stderr
 
 
+@pytest.mark.parametrize("how", ["", "--dry-run"])
+def test_inputs_that_cannot_be_generated(folder: Path, how: str) -> None:
+    """A template that is not there and a folder that cannot be made are bad input: exit code 2, and no traceback."""
+    for line, words in (("template: nowhere", "there is no folder"), ("output_dir: model.yaml/x", "Not a directory")):
+        (folder / "model.yaml").write_text(f"run_id: tides\ncommand: 'true'\n{line}\n")
+        done = osiris(folder, "run", "--model-run", "model.yaml", *([how] if how else []))
+        assert done.returncode == 2, done.stdout
+        assert words in done.stdout + done.stderr
+
+
 def test_everything_wrong_at_once(folder: Path) -> None:
     """Problems of the model's file, the backend's and the options come together, and nothing is started."""
     (folder / "model.yaml").write_text("run_id: tides\ncomand: x\noutput_dir: out\n")

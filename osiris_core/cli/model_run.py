@@ -60,8 +60,8 @@ def run_model(
         stdout.write_json(result.to_json())
     else:
         stdout.write_result("\n".join(result_lines(result)))
-    if result.phase == "prepare" and not result.success:
-        return exits.BAD_INPUT
+    if result.phase in ("generate", "prepare") and result.failure_class == "user_error":
+        return exits.BAD_INPUT  # nothing was started
     return left(exits.EXIT_CODES[result.status])
 
 
@@ -130,7 +130,13 @@ def result_lines(result: Any, limit: int | None = 20) -> list[str]:
 def _generate(model_run: Any, *, as_json: bool) -> int:
     from pathlib import Path
 
-    workspace = Path(model_run.generate())
+    from osiris_core.errors import PreparationError, Problem
+
+    try:
+        workspace = Path(model_run.generate())
+    except OSError as exc:
+        message = f"the workspace cannot be written: {exc.strerror or exc}"
+        raise PreparationError([Problem(message, key="output_dir", file=str(model_run.staging_dir))]) from exc
     files = list(_files(workspace))
     if as_json:
         found = [{"path": str(path.relative_to(workspace)), "size_bytes": path.stat().st_size} for path in files]

@@ -128,8 +128,9 @@ def pipeline_lines(result: Mapping[str, Any]) -> list[str]:
     rows = [(name, "done before" if name in skipped else state, took) for name, state, took in rows]
     lines += formatting.table(("stage", "", "time"), rows)
     if not result.get("success"):
-        said = [str(result[key]) for key in ("message", "error") if result.get(key)]
-        lines += ["", ": ".join(dict.fromkeys(said)) or "it says no more"]
+        message, error = str(result.get("message") or ""), str(result.get("error") or "")
+        said = [part for part in (message, error if error not in message else "") if part]
+        lines += ["", ": ".join(said) or "it says no more"]
     after = result.get("postprocess_results")
     if isinstance(after, dict) and after.get("message"):
         lines += ["", f"postprocess  {after['message']}"]
