@@ -7,6 +7,7 @@ A test says when that has to be done.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def section(title: str, model: type[Any], text: str = "", without: tuple[str, ..
         if row["key"] in without:
             continue
         default = "required" if row["required"] else f"`{json.dumps(row['default'])}`" if "default" in row else ""
+        if row.get("default") == sys.executable:
+            default = "the one that runs this"
         cells = [f"`{row['key']}`", row["type"], default, row["description"]]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])

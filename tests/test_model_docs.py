@@ -71,3 +71,10 @@ def test_the_plugin_page_is_the_plugin() -> None:
     ]
     real = tomllib.loads((ROOT / "examples" / "plugin" / "pyproject.toml").read_text())
     assert tomllib.loads(shown)["project"]["entry-points"] == real["project"]["entry-points"]
+
+
+def test_the_reference_is_the_same_everywhere() -> None:
+    """No default in it is a path of the machine that it was written on."""
+    text = (ROOT / "docs" / "configurations.md").read_text()
+    assert sys.prefix not in text
+    assert str(ROOT) not in text
