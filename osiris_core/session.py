@@ -227,6 +227,7 @@ def is_owned(layout: SessionLayout) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_UN)  # for a child too that was forked in between
     except OSError:
         return True
     finally:

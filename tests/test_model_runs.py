@@ -332,6 +332,42 @@ def test_a_backend_by_name(tmp_path: Path) -> None:
         CONFIGS.unregister("fake")
 
 
+def test_a_child_logs_while_others_do(tmp_path: Path) -> None:
+    """Threads that log and print all the time hold locks at the moment of a fork; no child waits for one of them."""
+    stopping = threading.Event()
+    logger = logging.getLogger("osiris-test-noise")
+    with (tmp_path / "log").open("w") as stream:
+        handlers = [logging.StreamHandler(stream), logging.StreamHandler(sys.stderr)]
+        for handler in handlers:
+            logger.addHandler(handler)
+        logger.propagate = False
+
+        def noise() -> None:
+            while not stopping.is_set():
+                logger.warning("noise")
+                print("noise", file=sys.stderr)
+
+        def call(_: Any) -> bool:
+            logger.warning("from the child")
+            print("printed")
+            return True
+
+        threads = [threading.Thread(target=noise) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            results = [execute_model(Bare(tmp_path, call), "local", timeout_s=15) for _ in range(15)]
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join()
+            for handler in handlers:
+                logger.removeHandler(handler)
+    assert [result.error for result in results] == [None] * 15
+    assert Path(results[-1].stdout_log).read_text() == "printed\n"
+    assert "from the child" in Path(results[-1].stderr_log).read_text()
+
+
 def test_runs_side_by_side(tmp_path: Path) -> None:
     """Many at once, commands and callables mixed: each ends in its own workspace with its own words."""
 

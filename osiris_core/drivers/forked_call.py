@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TextIO
 
 from osiris_core.drivers.command import CommandDriver
 from osiris_core.drivers.command_process import Child, CommandProcess
+from osiris_core.drivers.log_handlers import between_log_lines, log_to
 from osiris_core.errors import StepError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class ForkedCall(CommandProcess):
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         source = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) if stdin == subprocess.DEVNULL else stdin
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), between_log_lines():
                 # That other threads are not there in the child is what the caller was told.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
@@ -127,7 +128,9 @@ class ForkedCall(CommandProcess):
             for source, target in ((stdin, 0), (stdout, 1), (stderr, 2)):
                 os.dup2(source, target)
             sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the child lives, as the next two
-            sys.stdout, sys.stderr = _written_to(1), _written_to(2)
+            before = {id(sys.stdout): _written_to(1), id(sys.stderr): _written_to(2)}
+            log_to(before)
+            sys.stdout, sys.stderr = before[id(sys.stdout)], before[id(sys.stderr)]
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(environment)
