@@ -132,9 +132,7 @@ class ForkedCall(CommandProcess):
             log_to(before)
             sys.stdout, sys.stderr = before[id(sys.stdout)], before[id(sys.stderr)]
             os.chdir(cwd)
-            os.environ.clear()
-            os.environ.update(environment)
-            time.tzset()
+            _become(environment)
             code = self._do()
         except BaseException:  # noqa: BLE001 - nothing of this process may be left in the child, whatever it was
             traceback.print_exc()
@@ -163,6 +161,18 @@ class ForkedCall(CommandProcess):
             _answer(self._answer, ("raised", type(exc).__name__, message))
             return 1
         return 0
+
+
+def _become(environment: Mapping[str, str]) -> None:
+    """Have this environment and no other; what is the same already is left alone, as most of it is."""
+    zone = os.environ.get("TZ")
+    for name in set(os.environ) - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    if os.environ.get("TZ") != zone:
+        time.tzset()
 
 
 def _written_to(fd: int) -> TextIO:
