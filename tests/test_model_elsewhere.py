@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from osiris_core import AdapterFactory, ExecutionContext, ModelRun, PreparationError
@@ -139,6 +143,38 @@ def test_a_model_in_its_image(tmp_path: Path, docker_client: Any) -> None:
     too_many = run.execute("docker", image=DOCKER_BASE, pull_policy="never", cpu=128)
     assert (too_many.phase, too_many.success) == ("prepare", False)
     assert "processors, not 128" in str(too_many.error)
+
+
+def test_a_model_in_a_worker(tmp_path: Path, docker_client: Any, worker_image: str) -> None:
+    """With `engine: worker` its workspace is copied there and back, whoever the container's user is."""
+    run = ModelRun(run_id="m", output_dir=tmp_path, command=COMMAND.replace("; echo done", "; id -u"))
+    config = DockerConfig(image=worker_image, engine="worker", user="1234:1234")
+    result = run.execute(config, workspace_of(run))
+    assert result, result.error
+    assert Path(result.stdout_log).read_text() == "1234\n"
+    other = ModelRun(run_id="m", output_dir=tmp_path / "here", command=COMMAND)
+    assert other.run("local", workspace_dir=workspace_of(other))
+    assert tree(run.staging_dir) == tree(other.staging_dir)
+    assert {path.lstat().st_uid for path in run.staging_dir.rglob("*")} == {os.getuid()}
+
+
+def test_a_stubborn_callable_is_gone_when_its_time_is_up(tmp_path: Path) -> None:
+    """One that ignores TERM, and has a child that does, too."""
+
+    class Stubborn:
+        def run(self, _: Any) -> bool:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            subprocess.run(["/bin/sh", "-c", "trap '' TERM; sleep 616.6"], check=False)
+            time.sleep(60)
+            return True
+
+    run = ModelRun(run_id="m", output_dir=tmp_path, config=Stubborn())
+    started_s = time.monotonic()
+    with pytest.raises(TimeoutError):
+        run.run("local", timeout_s=0.5)
+    assert time.monotonic() - started_s < 20
+    assert not [p for p in psutil.process_iter(["cmdline"]) if "616.6" in " ".join(p.info["cmdline"] or ())]
+    assert not psutil.Process().children()
 
 
 def test_a_model_in_an_image_of_its_own(tmp_path: Path, docker_client: Any) -> None:
