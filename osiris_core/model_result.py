@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +99,7 @@ class ModelRunResult:
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON, with times in UTC."""
-        found = {name: value for name, value in asdict(self).items() if name != "exception"}
+        found = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "exception"}
         for name in ("started_at", "finished_at"):
             found[name] = found[name].isoformat(timespec="milliseconds").replace("+00:00", "Z")
         found["artifacts"] = [{**asdict(item), "type": item.type} for item in self.artifacts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -294,6 +295,8 @@ def test_a_backend_of_somebody_elses(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="no such queue"):
         run_model(run, FakeConfig(queue="raise"))
     failed = execute_model(run, FakeConfig(queue="raise"), tmp_path)
+    assert "no such queue" in failed.to_json()["error"]
+    json.dumps(failed.to_json())
     assert (failed.success, failed.failure_class) == (False, "user_error")
 
 
