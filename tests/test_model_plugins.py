@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from osiris_core import AdapterFactory, ModelRun
+from osiris_core.backends import LocalAdapter
+from osiris_core.command_settings import CommandSettings
 from osiris_core.registries import POSTPROCESSORS, REGISTRIES, RUN_BACKENDS, get_available_backends
 from osiris_core.registry import UnknownPlugin
 
@@ -187,6 +190,40 @@ def test_a_registry_by_hand() -> None:
     with pytest.raises(UnknownPlugin, match="did you mean 'noop'"):
         POSTPROCESSORS.load("nop")
     assert len(REGISTRIES) == 5
+
+
+def test_an_adapter_of_somebody_elses_runs_models_too(tmp_path: Path) -> None:
+    """By its name or its configuration, with nothing more than a `type` and the settings of a command."""
+
+    class MyConfig(CommandSettings):
+        type: Literal["mine"] = "mine"
+        greeting: str = "hello"
+
+        @property
+        def runs_in_workspace(self) -> bool:
+            return True
+
+    class MyAdapter(LocalAdapter):
+        name = "mine"
+        Config = MyConfig
+
+        def start(self, run: Any, context: Any) -> Any:
+            seen.append(self.config.greeting)  # type: ignore[attr-defined]
+            return super().start(run, context)
+
+    seen: list[str] = []
+    AdapterFactory.register("mine", MyAdapter)
+    try:
+        run = ModelRun(run_id="m", output_dir=tmp_path, command="echo $A > outputs/a")
+        assert run.run("mine", greeting="ahoj", env_vars={"A": "1"})
+        assert run.run(MyConfig(command="exit 3")) is False
+        assert MyConfig().get_backend_class().__name__ == "MineRunBackend"
+        assert run.last_result is not None
+        assert (run.last_result.backend, run.last_result.return_code) == ("mine", 3)
+    finally:
+        AdapterFactory.unregister("mine")
+    assert seen == ["ahoj", "hello"]
+    assert (tmp_path / "m/outputs/a").read_text() == "1\n"
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.group)
