@@ -135,6 +135,22 @@ def test_w17_its_settings_have_effect(run: ModelRun, tmp_path: Path, monkeypatch
     assert "LEVEL" not in os.environ
 
 
+def test_what_only_looks_needs_no_child(run: ModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But what is derived from it, or given variables, is in one."""
+
+    class Derived(NoopPostprocessor):
+        def process(self, model_run: Any, **settings: Any) -> dict[str, Any]:
+            return {**super().process(model_run, **settings), "pid": os.getpid()}
+
+    forks: list[int] = []
+    os.register_at_fork(before=lambda: forks.append(1))
+    assert run.postprocess("noop").success
+    assert forks == []
+    assert run.postprocess(Derived)["pid"] != os.getpid()
+    assert run.postprocess("noop", env_vars={"A": "1"}).success
+    assert len(forks) == 2
+
+
 def test_w17_its_timeout_ends_it(run: ModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """With everything that it started; a result says so."""
     config = AnalysisConfig(hang_s=9).model_copy(update={"timeout": 1})

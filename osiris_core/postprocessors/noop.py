@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from osiris_core.drivers.command_changes import OURS
 from osiris_core.subject import check_subject, default_workspace
@@ -12,6 +12,9 @@ from osiris_core.subject import check_subject, default_workspace
 
 class NoopPostprocessor:
     """Looks whether there are outputs, and changes nothing."""
+
+    only_looks: ClassVar[bool] = True
+    """It starts nothing and changes nothing: it may do so in the caller's process."""
 
     def process(
         self,
