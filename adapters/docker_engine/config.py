@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from adapters.docker_engine.image_settings import ImageSettings
 from adapters.docker_engine.launcher import launcher, program_problem
 from adapters.docker_engine.values import (
     capability_problem,
     container_path,
     find_dockerfile,
-    image_problem,
     label_problem,
     refuse,
     size_bytes,
@@ -25,8 +24,6 @@ from adapters.docker_engine.volumes import Volume, parse_volumes
 from osiris_core.config import named_variables
 from osiris_core.errors import Problem
 from osiris_core.host_paths import HostPath
-from osiris_core.secrets import REFERENCE
-from remote.config import RemoteConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +37,11 @@ DEFAULT_EXECUTABLE = "/usr/local/bin/run.sh"
 _OF_WORKER_IMAGE = ("base_image", "requirements", "apt_packages", "wheels_dir")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*|\d+(:\d+)?", re.IGNORECASE)
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_PLATFORM = re.compile(r"linux/[a-z0-9]+(/v\d+)?")
 
 Size = Annotated[int | str, Field(union_mode="left_to_right")]
 
 
-class DockerConfig(RemoteConfig):
+class DockerConfig(ImageSettings):
     """
     Settings of the Docker adapter. The engine is the one that DOCKER_HOST names, or this machine's own.
 
@@ -76,46 +72,6 @@ class DockerConfig(RemoteConfig):
         description="worker: the whole run happens in one container. host: the engine stays here, and each `command` "
         "step runs in a container of its own, whose image needs no Python; the image's entry point is not used. auto: "
         "worker for a manifest, host for a model run.",
-    )
-
-    image: str | None = Field(
-        default=None,
-        min_length=1,
-        description="A ready image, used as it is. For `worker` it must hold the worker's packages; without it one is "
-        "built from `base_image` once, and reused.",
-        examples=["registry.example.org/team/model:4"],
-    )
-    base_image: str = Field(
-        default="python:3.12-slim", min_length=1, description="What the worker image is built from."
-    )
-    requirements: tuple[str, ...] = Field(
-        default=(), description="Further Python packages for the worker image.", examples=[["polars>=1.20"]]
-    )
-    apt_packages: tuple[str, ...] = Field(
-        default=(), description="Further Debian packages for the worker image.", examples=[["libgomp1"]]
-    )
-    wheels_dir: Annotated[str | None, HostPath()] = Field(
-        default=None, description="Install from the wheels in this folder only, without a network."
-    )
-    dockerfile: Annotated[str | None, HostPath(within="build_context")] = Field(
-        default=None, description="Build the image from this Dockerfile. Built anew when its contents change."
-    )
-    build_context: Annotated[str | None, HostPath()] = Field(
-        default=None, description="The folder that is sent to the build; the Dockerfile's own without it."
-    )
-    build_args: dict[str, str] = Field(
-        default_factory=dict, description="Arguments of the build. No secrets: they stay in the image's history."
-    )
-    platform: str | None = Field(
-        default=None, description="The platform of the image, where it has several.", examples=["linux/amd64"]
-    )
-    pull_policy: Literal["always", "missing", "never"] = Field(
-        default="missing", description="When an image is fetched from its registry."
-    )
-    registry_auth: dict[Literal["username", "password"], str] | None = Field(
-        default=None,
-        description="Credentials of the registry, by the name of the variable that holds them.",
-        examples=[{"username": "${REG_USER}", "password": "${REG_PASSWORD}"}],
     )
 
     executable: str = Field(
@@ -232,13 +188,6 @@ class DockerConfig(RemoteConfig):
         own = "the steps of a manifest have commands of their own"
         return {"executable": own, "mpiexec": own}
 
-    @field_validator("image", "base_image")
-    @classmethod
-    def _is_image(cls, image: str | None) -> str | None:
-        if image is not None:
-            refuse([image_problem(image)])
-        return image
-
     @field_validator("memory", "shm_size")
     @classmethod
     def _is_size(cls, value: int | str | None) -> int | str | None:
@@ -260,17 +209,6 @@ class DockerConfig(RemoteConfig):
     def _volumes_are_possible(cls, volumes: tuple[str, ...]) -> tuple[str, ...]:
         refuse(volume.missing() for volume in parse_volumes(volumes))
         return volumes
-
-    @field_validator("build_context")
-    @classmethod
-    def _context_is_folder(cls, folder: str | None) -> str | None:
-        if folder is not None:
-            path = Path(folder).expanduser()
-            if not path.exists():
-                raise ValueError(f"Build context does not exist: {folder}")
-            if not path.is_dir():
-                raise ValueError(f"Build context is not a directory: {folder}")
-        return folder
 
     @field_validator("network")
     @classmethod
@@ -294,13 +232,6 @@ class DockerConfig(RemoteConfig):
         refuse(map(capability_problem, names))
         return names
 
-    @field_validator("platform")
-    @classmethod
-    def _platform_is_linux(cls, platform: str | None) -> str | None:
-        if platform is not None and not _PLATFORM.fullmatch(platform):
-            raise ValueError(f"{platform!r} is no platform of Linux containers; write it as linux/amd64")
-        return platform
-
     @field_validator("env_vars")
     @classmethod
     def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
@@ -322,16 +253,6 @@ class DockerConfig(RemoteConfig):
     def _labels_are_free(cls, labels: dict[str, str]) -> dict[str, str]:
         refuse(map(label_problem, labels))
         return labels
-
-    @field_validator("registry_auth")
-    @classmethod
-    def _password_by_name(cls, auth: dict[str, str] | None) -> dict[str, str] | None:
-        if auth is not None:
-            if set(auth) != {"username", "password"}:
-                raise ValueError("give username and password")
-            if not REFERENCE.fullmatch(auth["password"]):
-                raise ValueError("write the password as ${NAME}: its value stays in that variable")
-        return auth
 
     @model_validator(mode="after")
     def _fields_fit(self) -> DockerConfig:
