@@ -191,7 +191,7 @@ class BaseBackendConfig(BoundedSettings, AdapterConfig):
     @property
     def manifest_timeout_s(self) -> float | None:
         """The limit of a manifest that has none of its own: what was written, never the default."""
-        return float(self.timeout) if "timeout" in self.model_fields_set else None
+        return self.timeout if "timeout" in self.model_fields_set else None
 
 
 @lru_cache(maxsize=64)

@@ -55,7 +55,8 @@ class ModelBackendRun:
         """What came of it; only Ctrl-C is raised."""
         self.started_at, self._started_s = datetime.now(UTC), monotonic()
         self.session_dir = session_dir(self.model_run)
-        self.limit_s = float(self.config.timeout) if self.timeout_s is None else self.timeout_s
+        configured_s: float | None = self.config.timeout  # a subclass may know none
+        self.limit_s = configured_s if self.timeout_s is None else self.timeout_s
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
             self._find_workspace()

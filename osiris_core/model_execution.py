@@ -120,5 +120,6 @@ def truth_of(result: ModelRunResult) -> bool:
     if result.exception is not None:
         raise result.exception
     if result.status == "timeout":
-        raise TimeoutError(f"Command execution timed out after {result.timeout_s:g} seconds")
+        after = "" if result.timeout_s is None else f" after {result.timeout_s:g} seconds"
+        raise TimeoutError(f"Command execution timed out{after}")
     return result.success

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.factory import BUILTIN as ADAPTERS
 from osiris_core.registry import PluginRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_RUN_BACKENDS = {
+    "docker": "osiris_core.run_backend:DockerRunBackend",
+    "e2b": "osiris_core.run_backend:E2BRunBackend",
+    "local": "osiris_core.run_backend:LocalRunBackend",
+    "process": "osiris_core.run_backend:ProcessRunBackend",
+    "slurm": "osiris_core.run_backend:SlurmRunBackend",
+}
+# Where no vendor's package is imported: a configuration can be checked on a machine that will not run it.
+_CONFIGS = {
+    "docker": "adapters.docker_engine.config:DockerConfig",
+    "e2b": "adapters.e2b_cloud.config:E2BConfig",
+    "local": "adapters.local:LocalConfig",
+    "process": "adapters.process:ProcessConfig",
+    "slurm": "adapters.slurm_cluster.config:SlurmConfig",
+}
+
 RUN_BACKENDS = PluginRegistry(
     "osiris.run_backends",
     "run backend",
-    {
-        "docker": "osiris_core.run_backend:DockerRunBackend",
-        "local": "osiris_core.run_backend:LocalRunBackend",
-        "process": "osiris_core.run_backend:ProcessRunBackend",
-    },
+    {name: place for name, place in _RUN_BACKENDS.items() if name in ADAPTERS},
     "run",
 )
 CONFIGS = PluginRegistry(
     "osiris.configs",
     "configuration",
-    {
-        "docker": "adapters.docker_engine.config:DockerConfig",
-        "local": "adapters.local:LocalConfig",
-        "process": "adapters.process:ProcessConfig",
-    },
+    {name: place for name, place in _CONFIGS.items() if name in ADAPTERS},
     "get_backend_class",
 )
 POSTPROCESSORS = PluginRegistry(

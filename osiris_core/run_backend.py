@@ -75,13 +75,24 @@ class DockerRunBackend(AdapterRunBackend):
     adapter = "docker"
 
 
+class E2BRunBackend(AdapterRunBackend):
+    """Runs a model in a sandbox of E2B's cloud, in a copy of its workspace."""
+
+    adapter = "e2b"
+
+
+class SlurmRunBackend(AdapterRunBackend):
+    """Runs a model as a batch job."""
+
+    adapter = "slurm"
+
+
 @cache
 def run_backend_class(adapter: str) -> type[AdapterRunBackend]:
     """The run backend of an adapter: `SlurmRunBackend` for `slurm`."""
-    for known in (LocalRunBackend, ProcessRunBackend, DockerRunBackend):
+    for known in (LocalRunBackend, ProcessRunBackend, DockerRunBackend, E2BRunBackend, SlurmRunBackend):
         if known.adapter == adapter:
             return known
     name = "".join(part.capitalize() if not part.isupper() else part for part in adapter.replace("-", "_").split("_"))
-    name = {"e2b": "E2B"}.get(adapter, name)
     members = {"adapter": adapter, "__module__": __name__, "__doc__": f"Runs a model by the adapter '{adapter}'."}
     return type(f"{name}RunBackend", (AdapterRunBackend,), members)
