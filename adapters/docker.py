@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from adapters.docker_engine.check import engine_problems, host_problems, missing_variables
+from adapters.docker_engine.check import engine_problems, host_problems
 from adapters.docker_engine.client import connect, is_local
 from adapters.docker_engine.command import driver_finder, other_drivers
 from adapters.docker_engine.config import DockerConfig
@@ -15,29 +15,26 @@ from adapters.docker_engine.exec import CommandPlace
 from adapters.docker_engine.gc import find_leftovers
 from adapters.docker_engine.sandbox import DockerSandbox
 from adapters.docker_engine.spec import network_of
-from adapters.docker_engine.variables import declared, missing
 from adapters.docker_image.check import image_problems
 from adapters.docker_image.ensure import WorkerImage, ensure_image, set_up
 from osiris_core.adapter import ExecutionAdapter
-from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
 from remote.adapter import RemoteAdapter
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from adapters.docker_engine.client import Client
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
+    from osiris_core.context import ExecutionContext
     from osiris_core.engine_run import EngineRun
     from osiris_core.leftovers import Leftover
-    from osiris_core.manifest import Manifest
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
-    from osiris_core.report import RunReport
 
 __all__ = ["DockerAdapter", "DockerConfig"]
 
@@ -62,7 +59,6 @@ cpu: 2
         super().__init__(config)
         self._clients: dict[str, Client] = {}
         self._digests: dict[str, DigestQueue] = {}
-        self._missing: dict[str, dict[str, str]] = {}
         self._engine_runs: set[EngineRun] = set()
         self._places: dict[str, CommandPlace] = {}
 
@@ -83,13 +79,6 @@ cpu: 2
         with closing(connect()) as client:
             return find_leftovers(client)
 
-    def prepare(self, manifest: str | Path | Mapping[str, object] | Manifest, context: ExecutionContext) -> PreparedRun:
-        self._missing[context.session_dir] = missing(self.config.env_vars, context)
-        return super().prepare(manifest, declared(self.config.env_vars, context))
-
-    def execute(self, prepared: PreparedRun, context: ExecutionContext) -> None:
-        super().execute(prepared, declared(self.config.env_vars, context))
-
     def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:
         problems: list[Problem] = []
         if self.config.engine == "host":
@@ -100,7 +89,6 @@ cpu: 2
                 super().check(prepared, context)
             except PreparationError as exc:
                 problems += exc.problems
-        problems += missing_variables(self._missing.pop(context.session_dir, {}))
         try:
             with closing(connect()) as client:
                 problems += engine_problems(client, self.config)
@@ -133,16 +121,10 @@ cpu: 2
 
     @property
     def outlives_controller(self) -> bool:
-        return self.config.engine == "worker"
-
-    def attach(
-        self, session_dir: str | Path, context: ExecutionContext | None = None, *, cancel: str | None = None
-    ) -> RunReport:
-        given = context or ExecutionContext(session_dir=str(session_dir))
-        return super().attach(session_dir, declared(self.config.env_vars, given), cancel=cancel)
+        return self.config.engine != "host"
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
-        if self.config.engine == "worker":
+        if self.config.engine != "host":
             return super().start(run, context)
         engine_run = self._engine_here(run, context)
         self._engine_runs.add(engine_run)

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from osiris_core.adapter import ExecutionAdapter
-from osiris_core.config import AdapterConfig
+from osiris_core.command_settings import CommandSettings
 from osiris_core.debugging import debugged_drivers
 from osiris_core.driver import DriverRegistry
 from osiris_core.engine_run import EngineRun
 
 if TYPE_CHECKING:
     from osiris_core.collection import Run
+    from osiris_core.config import AdapterConfig
     from osiris_core.context import ExecutionContext
     from osiris_core.records import RunSummary
 
 
-class LocalConfig(AdapterConfig):
+class LocalConfig(CommandSettings):
     """Settings of the local adapter."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "local",
+                    "command": "python3 run_model.py",
+                    "timeout": 7200,
+                    "env_vars": {"OMP_NUM_THREADS": "4"},
+                },
+            ]
+        }
+    )
+
     type: Literal["local"] = Field(default="local", description="Selects this adapter.")
+    inherit_env: bool = Field(
+        default=True,
+        description="Whether a model run sees the environment of the caller, with `env_vars` on top. The steps of a "
+        "manifest never do.",
+    )
+
+    @property
+    def runs_in_workspace(self) -> bool:
+        return True
 
 
 class LocalAdapter(ExecutionAdapter):

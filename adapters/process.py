@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from adapters.process_adopted import AdoptedWorker
 from adapters.process_gc import MARKER, PREFIX, end_processes, find_leftovers
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
+from osiris_core.command_settings import CommandSettings
 from osiris_core.process_tree import ProcessTree
 from remote.adapter import RemoteAdapter
 from remote.config import RemoteConfig
@@ -39,8 +40,16 @@ GRACE_S = 5.0
 """How long a worker that is not over yet may take to end what is below it."""
 
 
-class ProcessConfig(RemoteConfig):
+class ProcessConfig(CommandSettings, RemoteConfig):
     """Settings of the process adapter."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"type": "process", "command": "python3 run_model.py", "timeout": 7200},
+            ]
+        }
+    )
 
     type: Literal["process"] = Field(default="process", description="Selects this adapter.")
     python: str = Field(

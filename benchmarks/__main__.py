@@ -18,6 +18,7 @@ ALL = (
     "events_pipe",
     "docker_artifact",
     "attach",
+    "model_run",
 )
 
 

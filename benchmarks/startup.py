@@ -26,6 +26,7 @@ def measure(quick: bool) -> Iterator[Row]:
                 "run": lambda: our_run(folder, source),
                 "import": lambda: run_process(python("-c", "from osiris_core import AdapterFactory"), cwd=folder),
                 "help": lambda: run_process(osiris("--help"), cwd=folder),
+                "list": lambda: run_process(osiris("backends", "list"), cwd=folder),
                 "libraries": lambda: run_process(python("-c", IMPORTS), cwd=folder),
                 "bare": lambda: run_process(python("-c", "pass"), cwd=folder),
             },
@@ -37,6 +38,7 @@ def measure(quick: bool) -> Iterator[Row]:
         ("10 rows CSV, SQL, CSV", "run", libraries, IMPORTS, "-"),
         ("from osiris_core import AdapterFactory", "import", bare, "python -c pass", "0.10 s"),
         ("osiris --help", "help", bare, "python -c pass", "0.20 s"),
+        ("osiris backends list", "list", bare, "python -c pass", "0.20 s"),
     ):
         ours = found[name]
         yield Row(f"{what}, over {beside}", f"{ours}", f"{yardstick}", ours.wall_s / yardstick.wall_s, reach)

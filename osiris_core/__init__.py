@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from osiris_core.adapter import ExecutionAdapter
     from osiris_core.backends import LocalAdapter, LocalConfig
+    from osiris_core.config import BaseBackendConfig
     from osiris_core.context import ExecutionContext
     from osiris_core.driver import Driver, DriverRegistry
     from osiris_core.errors import (
@@ -31,15 +32,23 @@ if TYPE_CHECKING:
     from osiris_core.factory import AdapterFactory
     from osiris_core.journal import read_events
     from osiris_core.manifest import Manifest, load_manifest
+    from osiris_core.model_execution import execute_model, run_model
+    from osiris_core.model_result import ModelRunResult
+    from osiris_core.model_run import ModelRun
     from osiris_core.paths import InputPath, OutputPath
+    from osiris_core.pipeline import run_pipeline
     from osiris_core.prepared import PreparedRun
+    from osiris_core.registries import get_available_backends
     from osiris_core.report import RunReport
+    from osiris_core.results import PipelineResult, PostprocessResult
     from osiris_core.step_context import StepContext
+    from osiris_core.subject import Subject
 
 __version__ = "0.1.0"
 
 _PLACES = {
     "AdapterFactory": "factory",
+    "BaseBackendConfig": "config",
     "CollectError": "errors",
     "Driver": "driver",
     "DriverRegistry": "driver",
@@ -51,8 +60,12 @@ _PLACES = {
     "LocalAdapter": "backends",
     "LocalConfig": "backends",
     "Manifest": "manifest",
+    "ModelRun": "model_run",
+    "ModelRunResult": "model_result",
     "OsirisError": "errors",
     "OutputPath": "paths",
+    "PipelineResult": "results",
+    "PostprocessResult": "results",
     "PreparationError": "errors",
     "PreparedRun": "prepared",
     "Problem": "errors",
@@ -61,12 +74,18 @@ _PLACES = {
     "RunTimeout": "errors",
     "StepContext": "step_context",
     "StepError": "errors",
+    "Subject": "subject",
+    "execute_model": "model_execution",
+    "get_available_backends": "registries",
     "load_manifest": "manifest",
     "read_events": "journal",
+    "run_model": "model_execution",
+    "run_pipeline": "pipeline",
 }
 
 __all__ = [
     "AdapterFactory",
+    "BaseBackendConfig",
     "CollectError",
     "Driver",
     "DriverRegistry",
@@ -78,8 +97,12 @@ __all__ = [
     "LocalAdapter",
     "LocalConfig",
     "Manifest",
+    "ModelRun",
+    "ModelRunResult",
     "OsirisError",
     "OutputPath",
+    "PipelineResult",
+    "PostprocessResult",
     "PreparationError",
     "PreparedRun",
     "Problem",
@@ -88,8 +111,13 @@ __all__ = [
     "RunTimeout",
     "StepContext",
     "StepError",
+    "Subject",
+    "execute_model",
+    "get_available_backends",
     "load_manifest",
     "read_events",
+    "run_model",
+    "run_pipeline",
 ]
 
 

@@ -16,7 +16,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 from osiris_core.collection import Run, collect_run
-from osiris_core.config import AdapterConfig, recordable
+from osiris_core.config import AdapterConfig
+from osiris_core.configured import also, config_problems, with_config
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import (
     ExecutionError,
@@ -32,6 +33,7 @@ from osiris_core.logs import follow_verbosely, phase_logged
 from osiris_core.manifest import Manifest, load_manifest
 from osiris_core.preparation import prepare_run
 from osiris_core.prepared import look_up_again
+from osiris_core.recorded_settings import recordable
 from osiris_core.redaction import Redactor
 from osiris_core.session import Session, SessionLayout
 from osiris_core.suggestion import did_you_mean
@@ -104,10 +106,13 @@ class ExecutionAdapter(ABC):
         self._require(context, Phase.PREPARED)
         with phase_logged("prepare", context):
             make_importable(self.config.code)
+            problems = config_problems(self.config, context)
+            context = with_config(self.config, context)
             loaded = load_manifest(manifest, base_dir=context.base_dir)
             if not self.runs_here:
                 stand_in_for_unseen(step.driver for step in loaded.steps)
-            prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
+            with also(problems):
+                prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
             prepared.artifacts_dir = str(SessionLayout(Path(context.session_dir)).artifacts_dir)
             prepared.adapter = self.name
             prepared.settings = {
@@ -119,7 +124,10 @@ class ExecutionAdapter(ABC):
             }
             if context.debug_step is not None:
                 self._make_debuggable(prepared, context.debug_step)
-            self.check(prepared, context)
+            with also(problems):
+                self.check(prepared, context)
+            if problems:
+                raise PreparationError(problems)
             prepared.fingerprint = prepared.compute_fingerprint()
         self._phases[context.session_dir] = Phase.PREPARED
         run = self._runs[context.session_dir] = Run(prepared)
@@ -145,6 +153,7 @@ class ExecutionAdapter(ABC):
         started_s = monotonic()
         self._require(context, Phase.EXECUTING)
         make_importable(self.config.code)
+        context = with_config(self.config, context)
         look_up_again(prepared, context)
         run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
@@ -243,7 +252,7 @@ class ExecutionAdapter(ABC):
         if (report := earlier.report) is not None:
             earlier.clear_up()
             return report
-        context = earlier.context(context)
+        context = with_config(self.config, earlier.context(context))
         if self._phases.get(context.session_dir) in (Phase.EXECUTING, Phase.EXECUTED):
             raise PhaseError(f"the run of session {context.session_id} is this adapter's own")
         self._phases.pop(context.session_dir, None)

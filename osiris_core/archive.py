@@ -8,6 +8,7 @@ import hashlib
 import os
 import tarfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -85,7 +86,7 @@ def pack_stream(folder: Path, prefix: str) -> Iterator[bytes]:
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
-def _content(path: Path, size_bytes: int) -> Iterator[bytes]:
+def _content(path: Path, size_bytes: int, *, pad: bool = True) -> Iterator[bytes]:
     left_bytes = size_bytes
     with path.open("rb") as file:
         while left_bytes:
@@ -94,7 +95,7 @@ def _content(path: Path, size_bytes: int) -> Iterator[bytes]:
                 raise OSError(errno.EIO, "the file became shorter while it was packed", str(path))
             left_bytes -= len(block)
             yield block
-    if size_bytes % tarfile.BLOCKSIZE:
+    if pad and size_bytes % tarfile.BLOCKSIZE:
         yield b"\0" * (tarfile.BLOCKSIZE - size_bytes % tarfile.BLOCKSIZE)
 
 
@@ -130,6 +131,87 @@ def pack_files(
         yield name, member.size, digest.hexdigest()
     if end:
         target.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+
+
+MANIFEST_NAME = "MANIFEST.sha256"
+"""The last member of what `pack_hashed` writes: what `sha256sum -c` takes."""
+
+
+def pack_hashed(folder: Path, names: Iterable[str], archive: Path, form: str) -> list[tuple[str, int, str]]:
+    """
+    Write the named files of `folder` into `archive` (`tar`, `tar.gz`, `tar.zst` or `zip`), and a list of their sha256
+    as the last member; give name, size and sha256 of each. The same files give the same bytes.
+
+    Written beside and moved into place; nothing is left when it fails. No content is held in memory.
+
+    Raises:
+        ValueError: There is no such form, or a file has the list's own name.
+        OSError: A file cannot be read, became shorter meanwhile, or the archive cannot be written.
+    """
+    files = [(name, folder / name) for name in names]
+    if any(name == MANIFEST_NAME for name, _ in files):
+        raise ValueError(f"{MANIFEST_NAME} is written by the archive itself; rename that file")
+    beside = archive.with_name(f".{archive.name}.{os.getpid()}")
+    try:
+        if form == "zip":
+            packed = _zip(files, beside)
+        else:
+            with _opened(beside, form) as target:
+                packed = list(pack_files(files, target, end=False))
+                for _ in pack_files([(MANIFEST_NAME, _manifest(packed))], target):
+                    pass
+        beside.replace(archive)
+    finally:
+        beside.unlink(missing_ok=True)
+    return packed
+
+
+def _manifest(packed: Iterable[tuple[str, int, str]]) -> bytes:
+    return "".join(f"{sha256}  {name}\n" for name, _, sha256 in packed).encode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _opened(path: Path, form: str) -> Iterator[BinaryIO]:
+    if form == "tar":
+        with path.open("wb") as file:
+            yield file
+    elif form == "tar.gz":
+        with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
+            yield zipped  # type: ignore[misc]
+    elif form == "tar.zst":
+        import pyarrow as pa
+
+        with pa.CompressedOutputStream(str(path), "zstd") as stream:
+            yield stream  # type: ignore[misc]
+    else:
+        raise ValueError(f"there is no archive of form {form!r}; known: tar, tar.gz, tar.zst, zip")
+
+
+def _zip(files: Iterable[tuple[str, Path]], target: Path) -> list[tuple[str, int, str]]:
+    import zipfile
+
+    packed = []
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+        for name, path in files:
+            status = path.stat()
+            info = _zip_member(name, status.st_mode)
+            digest = hashlib.sha256()
+            with archive.open(info, "w", force_zip64=status.st_size >= zipfile.ZIP64_LIMIT) as member:
+                for block in _content(path, status.st_size, pad=False):
+                    member.write(block)
+                    digest.update(block)
+            packed.append((name, status.st_size, digest.hexdigest()))
+        archive.writestr(_zip_member(MANIFEST_NAME, 0o644), _manifest(packed))
+    return packed
+
+
+def _zip_member(name: str, mode: int) -> Any:
+    import zipfile
+
+    info = zipfile.ZipInfo(name)  # of 1980: the same bytes for the same tree
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = (0o100000 | mode & 0o777) << 16
+    return info
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -191,8 +191,14 @@ class StepRunner:
         return self._store.keep(returned, own_dir=ctx.made_work_dir)
 
     def _record_artifacts(self, step_id: str, token: CancelToken) -> list[ArtifactRecord]:
-        if not os.path.exists(f"{self._artifacts_dir}/{step_id}"):  # noqa: PTH110 - this line runs for every step
+        try:
+            with os.scandir(f"{self._artifacts_dir}/{step_id}") as entries:  # every step comes here, most left nothing
+                if next(entries, None) is None and not os.path.islink(f"{self._artifacts_dir}/{step_id}"):  # noqa: PTH114
+                    return []
+        except FileNotFoundError:
             return []
+        except OSError:
+            pass  # told below
 
         def left_out(path: str, reason: str) -> None:
             message = f"not an artifact: {path}: {reason}"

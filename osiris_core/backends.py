@@ -1,4 +1,7 @@
-"""Adapters and their configurations by name, loaded on use: `from osiris_core.backends import LocalConfig`."""
+"""
+Adapters, run backends, postprocessors and pipelines with their configurations, by name and loaded on use:
+`from osiris_core.backends import LocalConfig`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,26 @@ if TYPE_CHECKING:
     from adapters.docker import DockerAdapter, DockerConfig
     from adapters.local import LocalAdapter, LocalConfig
     from adapters.process import ProcessAdapter, ProcessConfig
+    from osiris_core.config import BaseBackendConfig
+    from osiris_core.pipeline import LocalPipelineBackend
+    from osiris_core.postprocess_config import (
+        ArchivePostprocessorConfig,
+        BasePostprocessorConfig,
+        ChainPostprocessorConfig,
+        NoopPostprocessorConfig,
+        ReportPostprocessorConfig,
+        load_processor_config,
+        validate_postprocessor_config,
+    )
+    from osiris_core.postprocessors.noop import NoopPostprocessor
+    from osiris_core.registries import (
+        get_available_backends,
+        get_available_configs,
+        get_available_pipelines,
+        get_available_postprocessor_configs,
+        get_available_postprocessors,
+    )
+    from osiris_core.run_backend import AdapterRunBackend, DockerRunBackend, LocalRunBackend, ProcessRunBackend
     from remote.adapter import RemoteAdapter
     from remote.config import RemoteConfig
     from remote.file_transport import FileTransport
@@ -15,47 +38,88 @@ if TYPE_CHECKING:
     from remote.sandbox import Fate, Sandbox, SandboxError, Transport, TransportClosed
 else:
     _PLACES = {
+        "AdapterRunBackend": "osiris_core.run_backend",
+        "ArchivePostprocessorConfig": "osiris_core.postprocess_config",
+        "BaseBackendConfig": "osiris_core.config",
+        "BasePostprocessorConfig": "osiris_core.postprocess_config",
+        "ChainPostprocessorConfig": "osiris_core.postprocess_config",
         "DockerAdapter": "adapters.docker",
         "DockerConfig": "adapters.docker",
+        "DockerRunBackend": "osiris_core.run_backend",
         "Fate": "remote.sandbox",
         "FileTransport": "remote.file_transport",
         "FolderFiles": "remote.pipe_transport",
         "LocalAdapter": "adapters.local",
         "LocalConfig": "adapters.local",
+        "LocalPipelineBackend": "osiris_core.pipeline",
+        "LocalRunBackend": "osiris_core.run_backend",
+        "NoopPostprocessor": "osiris_core.postprocessors.noop",
+        "NoopPostprocessorConfig": "osiris_core.postprocess_config",
         "PipeTransport": "remote.pipe_transport",
         "ProcessAdapter": "adapters.process",
         "ProcessConfig": "adapters.process",
+        "ProcessRunBackend": "osiris_core.run_backend",
         "RemoteAdapter": "remote.adapter",
         "RemoteConfig": "remote.config",
+        "ReportPostprocessorConfig": "osiris_core.postprocess_config",
         "Sandbox": "remote.sandbox",
         "SandboxError": "remote.sandbox",
         "Transport": "remote.sandbox",
         "TransportClosed": "remote.sandbox",
+        "get_available_backends": "osiris_core.registries",
+        "get_available_configs": "osiris_core.registries",
+        "get_available_pipelines": "osiris_core.registries",
+        "get_available_postprocessor_configs": "osiris_core.registries",
+        "get_available_postprocessors": "osiris_core.registries",
+        "load_processor_config": "osiris_core.postprocess_config",
+        "validate_postprocessor_config": "osiris_core.postprocess_config",
     }
 
     def __getattr__(name):
         if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
         from osiris_core.rooms import load
 
-        return getattr(load(_PLACES[name]), name)
+        place = _PLACES[name]
+        return getattr(import_module(place) if place.startswith("osiris_core.") else load(place), name)
 
 
 __all__ = [
+    "AdapterRunBackend",
+    "ArchivePostprocessorConfig",
+    "BaseBackendConfig",
+    "BasePostprocessorConfig",
+    "ChainPostprocessorConfig",
     "DockerAdapter",
     "DockerConfig",
+    "DockerRunBackend",
     "Fate",
     "FileTransport",
     "FolderFiles",
     "LocalAdapter",
     "LocalConfig",
+    "LocalPipelineBackend",
+    "LocalRunBackend",
+    "NoopPostprocessor",
+    "NoopPostprocessorConfig",
     "PipeTransport",
     "ProcessAdapter",
     "ProcessConfig",
+    "ProcessRunBackend",
     "RemoteAdapter",
     "RemoteConfig",
+    "ReportPostprocessorConfig",
     "Sandbox",
     "SandboxError",
     "Transport",
     "TransportClosed",
+    "get_available_backends",
+    "get_available_configs",
+    "get_available_pipelines",
+    "get_available_postprocessor_configs",
+    "get_available_postprocessors",
+    "load_processor_config",
+    "validate_postprocessor_config",
 ]

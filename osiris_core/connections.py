@@ -52,10 +52,10 @@ class ConnectionBook:
         """
         if explicit is not None:
             return cls(read_document(Path(explicit)))
-        home = os.environ.get("OSIRIS_HOME")
-        for folder in [*([Path(home)] if home else []), base_dir, Path.cwd(), Path.cwd().parent]:
-            if (folder / CONNECTIONS_NAME).is_file():
-                return cls(read_document(folder / CONNECTIONS_NAME))
+        home, here = os.environ.get("OSIRIS_HOME"), os.getcwd()  # noqa: PTH109 - as text: every run looks
+        for folder in [*([home] if home else []), str(base_dir), here, os.path.dirname(here)]:  # noqa: PTH120
+            if os.path.isfile(f"{folder}/{CONNECTIONS_NAME}"):  # noqa: PTH113
+                return cls(read_document(Path(folder, CONNECTIONS_NAME)))
         return cls()
 
     def names(self) -> list[str]:

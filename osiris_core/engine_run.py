@@ -16,6 +16,7 @@ from osiris_core.session import cancel_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
+    from pathlib import Path
     from typing import Any
 
     from osiris_core.journal import Journal
@@ -108,9 +109,17 @@ class EngineRun:
 def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:
     """Move what earlier attempts left out of the artifacts, but for the steps that are taken over."""
     for folder in list(layout.artifacts_dir.iterdir()) if layout.artifacts_dir.is_dir() else []:
-        if folder.name not in kept:
+        if folder.name not in kept and not _is_empty(folder):
             (layout.work_dir / "earlier").mkdir(parents=True, exist_ok=True)
             folder.rename(layout.work_dir / "earlier" / folder.name)
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
 
 
 def resume_plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from osiris_core.errors import AdapterClash, AdapterNotInstalled, ConfigError, Problem, UnknownAdapter
+from osiris_core.errors import AdapterClash, AdapterNotInstalled, UnknownAdapter
 from osiris_core.plugins import PluginError, PluginGroup
 from osiris_core.suggestion import did_you_mean
 
@@ -137,19 +137,9 @@ def _load_builtin(name: str) -> type[Any]:
 
 
 def _configured(model: type[Any], name: str, settings: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
+    from osiris_core.model_settings import configured
 
-    try:
-        return model.model_validate(settings)
-    except ValidationError as exc:
-        problems = []
-        for item in exc.errors(include_url=False, include_input=False):
-            key = ".".join(map(str, item["loc"]))
-            unknown = item["type"] == "extra_forbidden"
-            hint = did_you_mean(key, model.model_fields) if unknown else None
-            message = "there is no such key" if unknown else item["msg"].removeprefix("Value error, ")
-            problems.append(Problem(message, key=f"{name}.{key}" if key else name, hint=hint))
-        raise ConfigError(problems) from None
+    return configured(model, name, settings)
 
 
 def _named(adapter: type[Any]) -> str:

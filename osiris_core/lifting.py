@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -12,6 +13,7 @@ from osiris_core.secrets import REFERENCE, references, substitute
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Collection
 
     from pydantic import BaseModel
 
@@ -24,7 +26,7 @@ class SecretLifter:
     with a password in it. A number is left alone where its name only speaks of tokens (`max_token: 100`).
     """
 
-    def __init__(self, step_id: str, marked: set[str], values: dict[str, str]) -> None:
+    def __init__(self, step_id: str, marked: Collection[str], values: dict[str, str]) -> None:
         self._prefix = f"@{step_id}.config"
         self._marked = marked
         self._values = values
@@ -64,9 +66,10 @@ class SecretLifter:
         return f"${{{name}}}"
 
 
-def marked_secret_fields(model: type[BaseModel]) -> set[str]:
+@lru_cache(maxsize=256)
+def marked_secret_fields(model: type[BaseModel]) -> frozenset[str]:
     """The fields that a configuration model marks as secret, with `SecretStr`."""
-    return {name for name, info in model.model_fields.items() if _is_secret_type(info.annotation)}
+    return frozenset(name for name, info in model.model_fields.items() if _is_secret_type(info.annotation))
 
 
 def _is_secret_type(annotation: Any) -> bool:

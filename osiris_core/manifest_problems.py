@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Path = list[str | int]
 
-_WORDS = {
+WORDS = {
     "missing": "is missing",
     "extra_forbidden": "there is no such key",
     "string_type": "must be a text",
@@ -37,8 +37,8 @@ def validation_problems(error: ValidationError, data: dict[str, Any], document: 
     """The findings of pydantic in our words, each once."""
     found: dict[tuple[str | int, ...], Problem] = {}
     for item in error.errors(include_url=False):
-        path = _path_in(data, item["loc"])
-        message = _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
+        path = path_in(data, item["loc"])
+        message = WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
         hint = did_you_mean(str(path[-1]), _known_keys(path)) if item["type"] == "extra_forbidden" else None
         found.setdefault(tuple(path), _problem(message, path, data, document, hint))
     # A member of a union that was not meant complains about the whole value beside the one that was.
@@ -88,7 +88,7 @@ def _reference(item: Any) -> str | InputReference | None:
     return item if isinstance(item, (str, InputReference)) else None
 
 
-def _path_in(data: Any, loc: tuple[str | int, ...]) -> Path:
+def path_in(data: Any, loc: tuple[str | int, ...]) -> Path:
     """`loc` without what the data does not have: pydantic also names the member of a union that it tried."""
     path: Path = []
     node = data

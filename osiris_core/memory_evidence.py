@@ -15,7 +15,7 @@ def oom_kills() -> int | None:
     no counter can be read (no cgroup, the root of cgroup v2): then nothing may be claimed.
     """
     try:
-        memberships = Path("/proc/self/cgroup").read_text()
+        memberships = _read("/proc/self/cgroup").decode("utf-8", "replace")
     except OSError:
         return None
     for line in memberships.splitlines():
@@ -34,7 +34,7 @@ def _count(fstype: str, file_name: str, group: str) -> int | None:
         below_root = group[len(root) :] if root != "/" and group.startswith(root) else group
         for folder in dict.fromkeys((below_root, group, "")):
             try:
-                text = Path(f"{mount_point}/{folder.strip('/')}/{file_name}").read_text()
+                text = _read(f"{mount_point}/{folder.strip('/')}/{file_name}").decode("ascii", "replace")
             except OSError:
                 continue
             return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from urllib.parse import unquote
@@ -60,24 +61,32 @@ def safe_relative(path: str) -> PurePosixPath:
 
 def path_fields(model: type[BaseModel]) -> Iterator[tuple[str, PathRole]]:
     """The path fields of a configuration model: plain ones, optional ones, lists and mappings of paths."""
+    return iter(_path_fields(model))
+
+
+@lru_cache(maxsize=256)  # a model does not change, and every step asks several times
+def _path_fields(model: type[BaseModel]) -> tuple[tuple[str, PathRole], ...]:
+    found = []
     for name, field in model.model_fields.items():
         role = next((item for item in field.metadata if isinstance(item, PathRole)), None)
         role = role or _role_within(field.annotation)
         if role is not None:
-            yield name, role
+            found.append((name, role))
+    return tuple(found)
 
 
 def with_path_defaults(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
     """`config` with the defaults of path fields that it leaves out: those are paths like any other."""
     filled = dict(config)
     for name, _ in path_fields(model):
-        if name not in filled:
+        if name not in filled and model.model_fields[name].default_factory not in (list, dict):
             default = model.model_fields[name].get_default(call_default_factory=True, validated_data=filled)
             if isinstance(default, (str, list, dict)) and default:
                 filled[name] = default
     return filled
 
 
+@lru_cache(maxsize=256)
 def hidden_path_fields(model: type[BaseModel]) -> list[str]:
     """Path fields that nobody would find: under an alias, or inside a nested model."""
     found = [

@@ -129,7 +129,7 @@ class Preparation:
                 message = f"its configuration has path fields where they are not found: {', '.join(hidden)}"
                 self._report(index, step, "driver", message)
             config = with_path_defaults(model, config)
-        config = SecretLifter(step.id, marked_secret_fields(model) if model else set(), self.values).lift(config)
+        config = SecretLifter(step.id, marked_secret_fields(model) if model else frozenset(), self.values).lift(config)
         connection = self._connection(index, step, driver, config)
         self._look_up(step.id, [config, connection])
         if self.manifest.compiled and self.allow_sql_files and "allow_files" in _field_names(driver):

@@ -50,6 +50,7 @@ _DSN_PASSWORD = re.compile(
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # the same few names, again and again
 def is_secret_field(name: str) -> bool:
     """Whether a field of this name holds a secret by custom (`password`, `X-Api-Key`, `accessToken`)."""
     return _SECRET_WORDS.search(_WORD_START.sub("_", name)) is not None or _KEY_VARIABLE.fullmatch(name) is not None

@@ -15,10 +15,12 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import PreparationError, Problem, SessionBusy
+from osiris_core.exchange import put_in_place
 from osiris_core.journal import JOURNAL_NAME, Journal, read_events
 
 if TYPE_CHECKING:
@@ -31,50 +33,59 @@ class SessionLayout:
 
     root: Path
 
-    @property
+    @cached_property
     def run_file(self) -> Path:
         return self.root / "run.json"
 
-    @property
+    @cached_property
     def status_file(self) -> Path:
         return self.root / "status.json"
 
-    @property
+    @cached_property
     def events_file(self) -> Path:
         return self.root / JOURNAL_NAME
 
-    @property
+    @cached_property
     def lock_file(self) -> Path:
         return self.root / "session.lock"
 
-    @property
+    @cached_property
     def cancel_file(self) -> Path:
         """Is there while somebody asks the owner to stop its run."""
         return self.root / "cancel.json"
 
-    @property
+    @cached_property
     def artifacts_dir(self) -> Path:
         return self.root / "artifacts"
 
-    @property
+    @cached_property
     def checkpoints_dir(self) -> Path:
         return self.root / "checkpoints"
 
-    @property
+    @cached_property
     def work_dir(self) -> Path:
         return self.root / "work"
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Replace a JSON file as a whole: a reader sees the old one or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    folder, name = os.path.split(path)
+    beside = f"{folder}/.{name}.{os.getpid()}"
+    # Without indentation json's fast encoder is at work. What is no text in UTF-8 is escaped, as in the journal.
+    text = json.dumps(data, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+    content = memoryview(text.encode("utf-8", "backslashreplace"))
     try:
-        # Without indentation json's fast encoder is at work. What is no text in UTF-8 is escaped, as in the journal.
-        text = json.dumps(data, ensure_ascii=False, separators=(", ", ": ")) + "\n"
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            while content:
+                content = content[os.write(fd, content) :]
+        finally:
+            os.close(fd)
+        put_in_place(beside, str(path))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)  # noqa: PTH108
+        raise
 
 
 def overwrite_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -90,7 +101,8 @@ def overwrite_json(path: Path, data: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON file of a session, or None when it is not there or not whole."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb", buffering=0) as file:
+            data = json.loads(file.readall())
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None
@@ -106,13 +118,15 @@ class Session:
         earlier: What it said of the attempt before.
     """
 
-    def __init__(self, layout: SessionLayout, session_id: str, lock_fd: int, attempt: int) -> None:
+    def __init__(
+        self, layout: SessionLayout, session_id: str, lock_fd: int, attempt: int, earlier: dict[str, Any]
+    ) -> None:
         self.layout = layout
         self.session_id = session_id
         self._lock_fd = lock_fd
         self.attempt = attempt
         self.recorded: dict[str, Any] = {}
-        self.earlier: dict[str, Any] = read_json(layout.run_file) or {}
+        self.earlier = earlier
         self.journal = Journal(layout.events_file, session_id, self.attempt)
         _OPEN.add(self)
 
@@ -132,7 +146,8 @@ class Session:
         layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock_fd = _own(layout)
         try:
-            return cls(layout, session_id, lock_fd, _attempts_before(layout) + 1)
+            before = read_json(layout.run_file)
+            return cls(layout, session_id, lock_fd, _attempts_before(layout, before) + 1, before or {})
         except BaseException:
             os.close(lock_fd)
             raise
@@ -152,7 +167,7 @@ class Session:
         lock_fd = _own(layout)
         try:
             recorded = recorded_run(layout)  # once more: whoever let go of it last wrote this
-            session = cls(layout, str(recorded["session_id"]), lock_fd, int(recorded["attempt"]))
+            session = cls(layout, str(recorded["session_id"]), lock_fd, int(recorded["attempt"]), recorded)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -236,8 +251,10 @@ def _own(layout: SessionLayout) -> int:
     lock_fd = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        owner_line = f"{os.getpid()}\n".encode()
+        if os.pread(lock_fd, 64, 0) != owner_line:  # cutting a file down costs more than reading it
+            os.ftruncate(lock_fd, 0)
+            os.pwrite(lock_fd, owner_line, 0)
         shutil.rmtree(layout.work_dir, ignore_errors=True)
         layout.cancel_file.unlink(missing_ok=True)
     except BlockingIOError as exc:
@@ -262,9 +279,9 @@ def _let_go_in_child() -> None:
 os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-def _attempts_before(layout: SessionLayout) -> int:
+def _attempts_before(layout: SessionLayout, before: Mapping[str, Any] | None) -> int:
     """How many runs there were in a session directory; the journal knows also when `run.json` is lost."""
-    attempt = (read_json(layout.run_file) or {}).get("attempt")
+    attempt = (before or {}).get("attempt")
     if isinstance(attempt, int):
         return attempt
     if not layout.events_file.exists():
@@ -305,6 +322,7 @@ def is_owned(layout: SessionLayout) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_UN)  # for a child too that was forked in between
     except OSError:
         return True
     finally:

@@ -70,13 +70,18 @@ class StepContext:
         self._work_dir = work_dir
         self._last_progress_s = float("-inf")
         self.made_work_dir: Path | None = None
+        self._made_artifacts_dir: Path | None = None
 
     @property
     def artifacts_dir(self) -> Path:
         """Everything left here, at any depth, becomes an artifact of the step. Made on first use."""
-        folder = Path(self._artifacts_dir)
-        self._token.publish(lambda: folder.mkdir(parents=True, exist_ok=True))
-        return folder
+        if self._made_artifacts_dir is None:
+            folder = Path(self._artifacts_dir)
+            self._token.publish(lambda: folder.mkdir(parents=True, exist_ok=True))
+            self._made_artifacts_dir = folder
+        else:
+            self._token.publish(lambda: None)  # it may be fenced by now
+        return self._made_artifacts_dir
 
     @property
     def output_dir(self) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from osiris_core.adapter import ExecutionAdapter
 from osiris_core.earlier_run import EarlierRun
-from osiris_core.errors import ExecutionError, NeverPlaced, NotAttached
+from osiris_core.errors import ExecutionError, NeverPlaced, NotAttached, PreparationError, Problem
 from osiris_core.interrupts import Sheltered
 from osiris_core.session import cancel_request
 from osiris_core.user_code import driver_places
@@ -43,6 +43,15 @@ class RemoteAdapter(ExecutionAdapter):
 
     def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:
         super().check(prepared, context)
+        problems = [
+            Problem(f"it is of this machine, and adapter '{self.name}' runs elsewhere", step.id, f"config.{key}")
+            for step in prepared.steps
+            if step.driver == "command"
+            for key in ("workspace", "inherit_env")
+            if step.config.get(key)
+        ]
+        if problems:
+            raise PreparationError(problems)
         driver_places(step["driver"] for step in prepared.manifest["steps"])
 
     @property

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from osiris_core.archive import MAX_UNPACKED_BYTES
-from osiris_core.config import AdapterConfig
+from osiris_core.config import BaseBackendConfig
 
 
-class RemoteConfig(AdapterConfig):
+class RemoteConfig(BaseBackendConfig):
     """What a remote adapter's own configuration adds to."""
 
     start_timeout_s: float = Field(
@@ -36,3 +38,8 @@ class RemoteConfig(AdapterConfig):
         default=False,
         description="Leave the place as it is after the run, to look at it. `osiris runs gc` removes it.",
     )
+
+    def get_backend_class(self) -> type[Any]:
+        from osiris_core.run_backend import run_backend_class
+
+        return run_backend_class(str(getattr(self, "type", "")))

@@ -356,7 +356,7 @@ def test_commands_of_a_dead_engine_are_ended(tmp_path: Path, docker_client: Any)
 def test_no_secret_of_the_settings_is_written_down(tmp_path: Path) -> None:
     """References and public values are; a literal under a secret's name, or one that is a value of the run, is not."""
     from osiris_core.backends import DockerConfig
-    from osiris_core.config import recordable
+    from osiris_core.recorded_settings import recordable
 
     config = DockerConfig(
         env_vars={"API_TOKEN": "literal-secret", "OMP_NUM_THREADS": "2", "PART": f"x{SECRET}", "B": "${B}"},

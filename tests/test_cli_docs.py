@@ -20,6 +20,8 @@ def test_every_example_runs(tmp_path: Path) -> None:
     manifest = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert manifest is not None
     (tmp_path / "manifest.yaml").write_text(manifest[1])
+    for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", PAGE, re.DOTALL):
+        (tmp_path / name).write_text(text)
     clean = {name: value for name, value in os.environ.items() if name not in ("OSIRIS_HOME", "NOT_SET")}
     script = f'osiris() {{ "{sys.executable}" -m osiris_core.cli.main "$@"; }}; '
     examples = list(EXAMPLE.finditer(PAGE))

@@ -181,7 +181,7 @@ def test_every_problem_is_listed_with_file_and_line(folder: Path) -> None:
         (["run", "manifest.yaml", "--param", "count"], "has no value"),
         (["run", "manifest.yaml", "--config", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
         (["run", "manifest.yaml", "--session-dir", "/proc/nowhere"], "the session directory cannot be used"),
-        (["run"], "Missing argument"),
+        (["run"], "give a MANIFEST"),
         (["rum"], "did you mean 'run'?"),
     ],
 )

@@ -177,16 +177,18 @@ def test_a_network_only_where_a_driver_needs_one(tmp_path: Path, docker_client: 
 
 def test_prepare_refuses_what_the_engine_cannot_do(tmp_path: Path, docker_client: Any) -> None:
     """Every problem is told at once, with its key, and nothing was made."""
+    (tmp_path / "nosuch").mkdir()  # a path that is not there is refused by the configuration itself
     adapter = AdapterFactory.create(
         "docker",
         image="osiris-no-such-image:0",
         pull_policy="never",
-        cpu=4096,
+        cpu=128,
         network="osiris-no-such-network",
         platform="linux/s390x",
         volumes=(f"{tmp_path}/nosuch:/data",),
         env_vars={"TOKEN": "${OSIRIS_TEST_NOT_SET}"},
     )
+    (tmp_path / "nosuch").rmdir()
     there = context(tmp_path)
     with pytest.raises(PreparationError) as caught:
         adapter.prepare(command(argv=["true"]), there)

@@ -161,7 +161,7 @@ def test_dockerfile_that_is_none(client: Any, folder: Path) -> None:
         made(client, folder)
     with pytest.raises(ImageError, match="there is no dockerfile"):
         made(client, folder, dockerfile=str(folder / "None"))
-    with pytest.raises(ImageError, match="is no folder"):
+    with pytest.raises(ValueError, match="Build context does not exist"):
         made(client, folder, build_context=str(folder / "none"))
 
 

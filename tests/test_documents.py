@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osiris_core.documents import Document, parse_document, read_document
+from osiris_core.documents import Document, parse_document, parse_documents, read_document
 from osiris_core.errors import ManifestError, Problem
+from osiris_core.yaml_reader import Include
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -280,3 +281,30 @@ def test_a_megabyte_is_read_in_reasonable_time() -> None:
     started_s = time.monotonic()
     assert data(text, "m.json") == data(text) == steps
     assert time.monotonic() - started_s < 30
+
+
+def test_a_file_may_hold_several_documents() -> None:
+    """Each knows its own lines; empty ones are left out; a file with nothing is one document without data."""
+    first, second = parse_documents("a: 1\n---\n---\nb:\n  c: !include other.yaml\n<<: !include base.yaml\n", "m.yaml")
+    assert (first.data, first.line_of(["a"]), first.line_of([])) == ({"a": 1}, 1, None)
+    assert second.data == {"b": {"c": Include("other.yaml", 5)}, "<<": Include("base.yaml", 6)}
+    assert (second.line_of(["b", "c"]), second.line_of(["b", "gone"]), second.line_of([])) == (5, 4, 4)
+    assert [document.data for document in parse_documents("# nothing\n---\n")] == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: 1\nb: !include [x]\n", 2, "!include takes the path of one file"),
+        ("a: !include ''\n", 1, "!include takes the path of one file"),
+        ("<<: !include a\n<<: !include b\n", 2, "stands twice"),
+        ("a: 1\n---\n\nb: {\n", 5, "not YAML"),
+        ("a: 1\n---\nb: !!python/object:os.system x\n", 3, "not YAML"),
+    ],
+)
+def test_several_documents_are_as_strict_as_one(text: str, line: int, words: str) -> None:
+    """What is wrong in any document of a file is an error with its line."""
+    with pytest.raises(ManifestError) as caught:
+        parse_documents(text, "m.yaml")
+    assert words in caught.value.problems[0].message
+    assert caught.value.problems[0].line == line

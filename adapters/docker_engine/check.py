@@ -14,7 +14,7 @@ from osiris_core.errors import Problem
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from adapters.docker_engine.client import Client
     from adapters.docker_engine.config import DockerConfig
@@ -53,6 +53,10 @@ def engine_problems(client: Client, config: DockerConfig) -> Iterator[Problem]:
 
 def host_problems(client: Client, config: DockerConfig, prepared: PreparedRun) -> Iterator[Problem]:
     """What cannot be mounted into a container of this engine."""
+    if config.working_dir is not None and config.engine != "host":
+        yield _problem("in a worker each step has a directory of its own", "working_dir", "set engine: host")
+    if config.engine == "host" and config.user is not None:
+        yield from _user_problems(config, prepared)
     if is_local(client):
         yield from (problem for volume in config.mounts if (problem := volume.problem()) is not None)
         if config.mount_inputs:
@@ -65,10 +69,15 @@ def host_problems(client: Client, config: DockerConfig, prepared: PreparedRun) -
         yield _problem("the engine is on another machine and cannot see the folders of the steps", "engine", hint)
 
 
-def missing_variables(missing: Mapping[str, str]) -> Iterator[Problem]:
-    """`missing`: the name of what has no value here, by the variable that needs it."""
-    for variable, name in missing.items():
-        yield _problem(f"{name} has no value here", f"env_vars.{variable}", f"export {name}")
+def _user_problems(config: DockerConfig, prepared: PreparedRun) -> Iterator[Problem]:
+    """With `engine: host` files are on this machine: they must belong to who runs this, or be lent and taken back."""
+    user, me = str(config.user).partition(":")[0], os.getuid()
+    if any(not step.config.get("workspace") for step in prepared.steps):
+        hint = "leave user out, or set engine: worker"
+        yield _problem("with engine: host the files of a step must belong to who runs this", "user", hint)
+    elif me != 0 and user != str(me):
+        hint = f"leave it out (it is then {me}), or let root run this"
+        yield _problem(f"files of user {user} in the workspace could not be taken back", "user", hint)
 
 
 def _platform_problems(client: Client, config: DockerConfig, machine: str) -> Iterator[Problem]:

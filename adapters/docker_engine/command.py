@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.docker_engine.exec import CommandPlace, ContainerCommand, as_signal
 from adapters.docker_engine.handshake import RECEIVER
-from adapters.docker_engine.spec import SCRATCH
+from adapters.docker_engine.spec import SCRATCH, WORKSPACE_DIR
 from osiris_core.driver import DriverRegistry
 from osiris_core.drivers.command import CommandDriver
 from osiris_core.errors import FailureClass, Problem, StepError, UnknownDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from pathlib import PurePath
 
     from osiris_core.drivers.command_config import CommandConfig
     from osiris_core.drivers.command_process import Finished
@@ -27,7 +28,8 @@ CANNOT_EXECUTE, NOT_FOUND = 126, 127
 
 def driver_finder(place: CommandPlace, declared: Collection[str]) -> Callable[[str], type[Any]]:
     """What an engine asks for its drivers: `command`, executed in `place`, and nothing else."""
-    bound = type("CommandDriver", (ContainerCommandDriver,), {"place": place, "declared": frozenset(declared)})
+    members = {"place": place, "declared": frozenset(declared), "owners_change": place.config.user is not None}
+    bound = type("CommandDriver", (ContainerCommandDriver,), members)
 
     def find(name: str) -> type[Any]:
         if name != DRIVER:
@@ -60,14 +62,25 @@ class ContainerCommandDriver(CommandDriver):
     declared: ClassVar[frozenset[str]] = frozenset()
 
     def execute(
-        self, config: CommandConfig, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], ctx: StepContext
+        self,
+        config: CommandConfig,
+        argv: Sequence[str],
+        cwd: PurePath,
+        environment: Mapping[str, str],
+        ctx: StepContext,
     ) -> Finished:
         own = self.declared | config.env.keys()
         environment = {
             name: value for name, value in environment.items() if name in own or name not in ("PATH", "HOME")
         }
         environment.setdefault("HOME", SCRATCH)
-        command = ContainerCommand(ctx, self.place, follow=config.log_output)
+        workspace = None if config.workspace is None else Path(config.workspace)
+        if workspace is not None:
+            cwd = PurePosixPath(WORKSPACE_DIR, cwd.relative_to(workspace))
+            environment |= {"PWD": str(cwd), "OSIRIS_WORK_DIR": str(cwd)}
+        command = ContainerCommand(
+            ctx, self.place, follow=config.log_output, keep=config.keep_output, workspace=workspace
+        )
         try:
             finished = command.run(argv, cwd, environment, config.stdin)
         except ValueError as exc:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from adapters.docker_engine.image_settings import ImageSettings
+from adapters.docker_engine.launcher import launcher, program_problem
 from adapters.docker_engine.values import (
     capability_problem,
     container_path,
-    image_problem,
+    find_dockerfile,
     label_problem,
     refuse,
     size_bytes,
@@ -18,75 +21,78 @@ from adapters.docker_engine.values import (
     variable_problem,
 )
 from adapters.docker_engine.volumes import Volume, parse_volumes
-from osiris_core.secrets import REFERENCE
-from remote.config import RemoteConfig
+from osiris_core.config import named_variables
+from osiris_core.errors import Problem
+from osiris_core.host_paths import HostPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 __all__ = ["MIN_MEMORY_BYTES", "DockerConfig", "size_bytes"]
 
 MIN_MEMORY_BYTES = 6 << 20
+MAX_CPU = 128
+DEFAULT_EXECUTABLE = "/usr/local/bin/run.sh"
 _OF_WORKER_IMAGE = ("base_image", "requirements", "apt_packages", "wheels_dir")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*|\d+(:\d+)?", re.IGNORECASE)
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_PLATFORM = re.compile(r"linux/[a-z0-9]+(/v\d+)?")
 
 Size = Annotated[int | str, Field(union_mode="left_to_right")]
 
 
-class DockerConfig(RemoteConfig):
-    """Settings of the Docker adapter. The engine is the one that DOCKER_HOST names, or this machine's own."""
+class DockerConfig(ImageSettings):
+    """
+    Settings of the Docker adapter. The engine is the one that DOCKER_HOST names, or this machine's own.
+
+    A model run takes `image` or `dockerfile`, and its command runs in a container of its own (`engine: host`, unless
+    `worker` is written).
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "docker",
+                    "image": "registry.example.org/team/model:4",
+                    "cpu": 1,
+                    "memory": "2g",
+                    "timeout": 7200,
+                },
+                {"type": "docker", "base_image": "python:3.12-slim", "requirements": ["polars>=1.20"]},
+            ]
+        }
+    )
+
+    NAMED_FIELDS: ClassVar[frozenset[str]] = frozenset({"env_vars", "registry_auth"})
 
     type: Literal["docker"] = Field(default="docker", description="Selects this adapter.")
-    engine: Literal["worker", "host"] = Field(
-        default="worker",
+    engine: Literal["auto", "worker", "host"] = Field(
+        default="auto",
         description="worker: the whole run happens in one container. host: the engine stays here, and each `command` "
-        "step runs in a container of its own, whose image needs no Python; the image's entry point is not used.",
+        "step runs in a container of its own, whose image needs no Python; the image's entry point is not used. auto: "
+        "worker for a manifest, host for a model run.",
     )
 
-    image: str | None = Field(
-        default=None,
-        min_length=1,
-        description="A ready image, used as it is. For `worker` it must hold the worker's packages; without it one is "
-        "built from `base_image` once, and reused.",
-        examples=["registry.example.org/team/model:4"],
+    executable: str = Field(
+        default=DEFAULT_EXECUTABLE,
+        description="What runs a model in its image: a program with its arguments, split as a shell would and seen by "
+        "none. Where it is left as it is, a model's own command comes first.",
+        examples=["/usr/local/bin/schism", "sh -c 'swan < INPUT > run.log'"],
     )
-    base_image: str = Field(
-        default="python:3.12-slim", min_length=1, description="What the worker image is built from."
+    mpiexec: str = Field(
+        default="",
+        description="What starts the executable of a model run several times: split as a shell would, with `-n CPU` "
+        "added where it names no count.",
+        examples=["mpiexec", "mpirun -np 8"],
     )
-    requirements: tuple[str, ...] = Field(
-        default=(), description="Further Python packages for the worker image.", examples=[["polars>=1.20"]]
-    )
-    apt_packages: tuple[str, ...] = Field(
-        default=(), description="Further Debian packages for the worker image.", examples=[["libgomp1"]]
-    )
-    wheels_dir: str | None = Field(
-        default=None, description="Install from the wheels in this folder only, without a network."
-    )
-    dockerfile: str | None = Field(
-        default=None, description="Build the image from this Dockerfile. Built anew when its contents change."
-    )
-    build_context: str | None = Field(
-        default=None, description="The folder that is sent to the build; the Dockerfile's own without it."
-    )
-    build_args: dict[str, str] = Field(
-        default_factory=dict, description="Arguments of the build. No secrets: they stay in the image's history."
-    )
-    platform: str | None = Field(
-        default=None, description="The platform of the image, where it has several.", examples=["linux/amd64"]
-    )
-    pull_policy: Literal["always", "missing", "never"] = Field(
-        default="missing", description="When an image is fetched from its registry."
-    )
-    registry_auth: dict[Literal["username", "password"], str] | None = Field(
-        default=None,
-        description="Credentials of the registry, by the name of the variable that holds them.",
-        examples=[{"username": "${REG_USER}", "password": "${REG_PASSWORD}"}],
-    )
-
     cpu: float | None = Field(
-        default=None, ge=0.01, allow_inf_nan=False, description="How many processors a container may use.", examples=[2]
+        default=None,
+        ge=0.01,
+        le=MAX_CPU,
+        allow_inf_nan=False,
+        description="How many processors a container may use, and how many processes `mpiexec` starts.",
+        examples=[2],
     )
     memory: Size | None = Field(
         default=None,
@@ -108,35 +114,31 @@ class DockerConfig(RemoteConfig):
     user: str | None = Field(
         default=None,
         description="Who the processes are: a name of the image's, uid, or uid:gid; root only when it is named here. "
-        "Without it: who runs this, or 10001 instead of root. With `engine: host` it is always who runs this.",
+        "Without it: who runs this, or 10001 instead of root; with `engine: host` who runs this. Another user of a "
+        "model's workspace needs root here, to give its files away and take them back; `engine: host` runs the steps "
+        "of a manifest as nobody else.",
         examples=["1000:1000"],
     )
-    working_dir: str | None = Field(
+    working_dir: str | None = Field(  # type: ignore[assignment] # a folder in the image, which is not here to be seen
         default=None,
         pattern="^/",
         description="With `engine: host`: the folder inside the image that commands start in, instead of the step's "
-        "own (which is in OSIRIS_WORK_DIR, and where declared outputs are looked for).",
+        "own (which is in OSIRIS_WORK_DIR, and where declared outputs are looked for) or a model's workspace.",
         examples=["/opt/model"],
     )
     read_only: bool = Field(default=True, description="Whether the image's own files cannot be written to.")
     cap_add: tuple[str, ...] = Field(
         default=(), description="Capabilities to grant; all others are taken away.", examples=[["NET_BIND_SERVICE"]]
     )
-    volumes: tuple[str, ...] = Field(
+    volumes: Annotated[tuple[str, ...], HostPath(mount=True)] = Field(
         default=(),
         description="Folders and files of this machine, as host:container or host:container:ro|rw (rw without it). A "
-        "relative host path starts at the current directory.",
-        examples=[["/data/grids:/grids:ro"]],
+        "relative host path starts at the current directory, in a configuration file at that file.",
+        examples=[["/usr/share:/grids:ro"]],
     )
     mount_inputs: bool = Field(
         default=False,
         description="Mount the run's input files read-only instead of copying them. Needs an engine on this machine.",
-    )
-    env_vars: dict[str, str] = Field(
-        default_factory=dict,
-        description="Variables declared for every run: a public value, or ${NAME} for the secret value of a variable "
-        "here. A value under a secret's name (API_TOKEN) is secret too. What a run declares itself wins.",
-        examples=[{"OMP_NUM_THREADS": "2", "API_TOKEN": "${API_TOKEN}"}],
     )
     labels: dict[str, str] = Field(
         default_factory=dict, description="Labels for container and volume.", examples=[{"team": "tides"}]
@@ -158,12 +160,33 @@ class DockerConfig(RemoteConfig):
     def keeps_container(self) -> bool:
         return self.keep or not self.remove_container
 
-    @field_validator("image", "base_image")
+    def model_run_problems(self) -> list[Problem]:
+        if self.engine == "worker" or self.image is not None or self.dockerfile is not None:
+            return []
+        message = "Either 'image' or 'dockerfile' must be provided"
+        hint = "or set engine: worker, for a command that an image with Python is enough for"
+        return [Problem(message, key="docker", hint=hint)]
+
+    def command_step(self, model_command: str | None) -> dict[str, Any]:
+        """The `argv` or `shell` of the step that runs a model in its image."""
+        if self.executable == DEFAULT_EXECUTABLE and model_command is not None:
+            program = ["/bin/sh", "-c", model_command]
+        else:
+            program = shlex.split(self.executable)
+        return {"argv": [*launcher(self.mpiexec, self.cpu), *program]}
+
+    @property
+    def runs_in_workspace(self) -> bool:
+        return self.engine != "worker"
+
+    def for_model_run(self) -> Self:
+        plain = super().for_model_run()
+        return plain.model_copy(update={"engine": "host"}) if self.runs_in_workspace else plain
+
     @classmethod
-    def _is_image(cls, image: str | None) -> str | None:
-        if image is not None:
-            refuse([image_problem(image)])
-        return image
+    def model_run_fields(cls) -> dict[str, str]:
+        own = "the steps of a manifest have commands of their own"
+        return {"executable": own, "mpiexec": own}
 
     @field_validator("memory", "shm_size")
     @classmethod
@@ -184,7 +207,7 @@ class DockerConfig(RemoteConfig):
     @field_validator("volumes")
     @classmethod
     def _volumes_are_possible(cls, volumes: tuple[str, ...]) -> tuple[str, ...]:
-        parse_volumes(volumes)
+        refuse(volume.missing() for volume in parse_volumes(volumes))
         return volumes
 
     @field_validator("network")
@@ -209,34 +232,27 @@ class DockerConfig(RemoteConfig):
         refuse(map(capability_problem, names))
         return names
 
-    @field_validator("platform")
-    @classmethod
-    def _platform_is_linux(cls, platform: str | None) -> str | None:
-        if platform is not None and not _PLATFORM.fullmatch(platform):
-            raise ValueError(f"{platform!r} is no platform of Linux containers; write it as linux/amd64")
-        return platform
-
     @field_validator("env_vars")
     @classmethod
-    def _variables_can_be_set(cls, variables: dict[str, str]) -> dict[str, str]:
+    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
+        # Stricter than its base: a shell in the container may have to set them.
+        if "" in variables:
+            return named_variables(variables)
         refuse(variable_problem(name, value) for name, value in variables.items())
         return variables
+
+    @field_validator("executable", "mpiexec")
+    @classmethod
+    def _is_program(cls, text: str, info: ValidationInfo) -> str:
+        if text.strip() or info.field_name == "executable":
+            refuse([program_problem(text)])
+        return text.strip()
 
     @field_validator("labels")
     @classmethod
     def _labels_are_free(cls, labels: dict[str, str]) -> dict[str, str]:
         refuse(map(label_problem, labels))
         return labels
-
-    @field_validator("registry_auth")
-    @classmethod
-    def _password_by_name(cls, auth: dict[str, str] | None) -> dict[str, str] | None:
-        if auth is not None:
-            if set(auth) != {"username", "password"}:
-                raise ValueError("give username and password")
-            if not REFERENCE.fullmatch(auth["password"]):
-                raise ValueError("write the password as ${NAME}: its value stays in that variable")
-        return auth
 
     @model_validator(mode="after")
     def _fields_fit(self) -> DockerConfig:
@@ -246,9 +262,13 @@ class DockerConfig(RemoteConfig):
     def _misfits(self) -> Iterator[str]:
         """Settings that would have no effect beside others, or that contradict them."""
         if self.image is not None and self.dockerfile is not None:
-            yield "give image or dockerfile, not both"
+            yield "Cannot specify both 'image' and 'dockerfile': give image or dockerfile, not both"
         if self.dockerfile is None and (self.build_context is not None or self.build_args):
             yield "build_context and build_args need a dockerfile"
+        if self.dockerfile is not None and self.build_context is not None:
+            file = find_dockerfile(self.dockerfile, self.build_context)
+            if not file.is_file():
+                yield f"Dockerfile {'is not a file' if file.exists() else 'does not exist'}: {file}"
         ready = [name for name in ("image", "dockerfile") if getattr(self, name) is not None]
         if self.engine == "host" and not ready:
             yield "engine: host runs commands in an image of yours; give image or dockerfile"
@@ -260,7 +280,5 @@ class DockerConfig(RemoteConfig):
             yield "mount_inputs is for engine: worker; with engine: host nothing is copied anyway"
         if self.engine == "worker" and self.working_dir is not None:
             yield "working_dir is for engine: host; in a worker each step has a directory of its own"
-        if self.engine == "host" and self.user is not None:
-            yield "user is for engine: worker; with engine: host files must belong to who runs this"
         for path in {str(volume.container) for volume in self.mounts} & self.tmpfs.keys():
             yield f"{path} is in volumes and in tmpfs"

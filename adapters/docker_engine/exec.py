@@ -18,10 +18,12 @@ import requests
 from adapters.docker_engine.errors import translate
 from adapters.docker_engine.handshake import RECEIVER, handshake
 from adapters.docker_engine.labels import run_labels
+from adapters.docker_engine.lending import lend
 from adapters.docker_engine.removal import remove_container
-from adapters.docker_engine.spec import SCRATCH, ContainerSpec, container_body
+from adapters.docker_engine.spec import SCRATCH, WORKSPACE_DIR, ContainerSpec, container_body
 from adapters.docker_engine.stream import STDERR
 from adapters.docker_engine.transport import AttachTransport, attach
+from adapters.docker_engine.users import uid_gid
 from osiris_core.drivers.command_output import OutputLog
 from osiris_core.drivers.command_process import CANCEL_GRACE_S, FIRST_SAMPLE_S, SAMPLE_S, Finished
 from osiris_core.memory_evidence import peak_rss_bytes
@@ -29,6 +31,7 @@ from remote.sandbox import SandboxError, TransportClosed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import PurePath
 
     from adapters.docker_engine.client import Client
     from adapters.docker_engine.config import DockerConfig
@@ -70,17 +73,26 @@ class ContainerCommand:
     On return of `run`, and when it raises, the container is gone, and every process of the command with it.
     """
 
-    def __init__(self, ctx: StepContext, place: CommandPlace, *, follow: bool) -> None:
+    def __init__(
+        self,
+        ctx: StepContext,
+        place: CommandPlace,
+        *,
+        follow: bool,
+        keep: bool = True,
+        workspace: Path | None = None,
+    ) -> None:
         self._ctx = ctx
         self._place = place
+        self._workspace = workspace
         self._client = place.client
         token = secrets.token_hex(8)
         self.name = f"osiris-{token}"
         self._labels = run_labels(place.session_id, place.session_dir, token, place.config.labels)
-        self._logs = [OutputLog(name, -1, ctx, follow=follow) for name in ("stdout", "stderr")]
+        self._logs = [OutputLog(name, -1, ctx, follow=follow, keep=keep) for name in ("stdout", "stderr")]
         self._peak_bytes = 0
 
-    def run(self, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], stdin: str | None) -> Finished:
+    def run(self, argv: Sequence[str], cwd: PurePath, environment: Mapping[str, str], stdin: str | None) -> Finished:
         """
         Start `argv` and wait for its end; a cancel of the step ends it early. `exit_code` is as the engine says it.
 
@@ -106,14 +118,14 @@ class ContainerCommand:
             return Finished(code, self._peak_bytes, tails[0], tails[1], oom_kills=int(out_of_memory))
 
     def _create(
-        self, cleanup: ExitStack, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *, stdin: bool
+        self, cleanup: ExitStack, argv: Sequence[str], cwd: PurePath, environment: Mapping[str, str], *, stdin: bool
     ) -> None:
         scratch = self._scratch()
         cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
         spec = ContainerSpec(
             image=self._place.image,
             argv=argv,
-            user=f"{os.getuid()}:{os.getgid()}",
+            user=self._place.config.user or f"{os.getuid()}:{os.getgid()}",
             labels=self._labels,
             network=self._place.network,
             mounts=self._mounts(scratch),
@@ -127,6 +139,10 @@ class ContainerCommand:
         with translate("the command's container cannot be made"):
             body = container_body(spec, self._place.config)
             self._client.api.create_container_from_config(body, self.name, self._place.config.platform)
+        if self._workspace is not None and self._place.config.user is not None:
+            uid, gid = uid_gid(self._client, self.name, self._place.config.user)
+            for folder in (self._workspace, scratch):
+                cleanup.callback(lend(folder, uid, gid))
 
     def _scratch(self) -> Path:
         """A folder of ours beside the step's own, for what programs put into /tmp: the image cannot be written to."""
@@ -140,6 +156,8 @@ class ContainerCommand:
     def _mounts(self, scratch: Path) -> list[dict[str, Any]]:
         volumes = self._place.config.mounts
         own = [(place, place) for place in (self._ctx.work_dir, self._ctx.artifacts_dir)]
+        if self._workspace is not None:
+            own.append((self._workspace, Path(WORKSPACE_DIR)))
         taken = {str(volume.container) for volume in volumes} | self._place.config.tmpfs.keys()
         if SCRATCH not in taken:
             own.append((scratch, Path(SCRATCH)))

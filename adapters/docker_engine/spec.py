@@ -19,6 +19,8 @@ WORK_DIR = VOLUME_DIR / "run"
 HOME_DIR = VOLUME_DIR / "home"
 TEMP_DIR = VOLUME_DIR / "tmp"
 INPUTS_DIR = VOLUME_DIR.with_name("osiris-inputs")
+WORKSPACE_DIR = "/app/run_id"
+"""Where a model's workspace is in its container, whatever its run is called."""
 SCRATCH = "/tmp"  # noqa: S108 - in the container, where nobody else is
 """What programs take for granted that they can write to; the image itself cannot be written to."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from osiris_core.suggestion import did_you_mean
@@ -105,6 +105,16 @@ def variable_problem(name: str, value: str) -> str | None:
     if not _VARIABLE.fullmatch(name):
         return f"{name!r} is no name of an environment variable"
     return f"the value of {name} contains a NUL character" if "\0" in value else None
+
+
+def find_dockerfile(dockerfile: str, build_context: str | None) -> Path:
+    """Where a Dockerfile is: below its build context if it is there, else as it is written."""
+    written = Path(dockerfile).expanduser()
+    if build_context is not None and not written.is_absolute():
+        below = Path(build_context).expanduser() / written
+        if below.exists() or not written.exists():
+            return below.absolute()
+    return written.absolute()
 
 
 def label_problem(name: str) -> str | None:

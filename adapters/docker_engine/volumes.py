@@ -44,6 +44,12 @@ class Volume:
         """The mount as the engine's API takes it. It refuses a host path that is not there, and makes none."""
         return {"Type": "bind", "Source": str(self.host), "Target": str(self.container), "ReadOnly": self.read_only}
 
+    def missing(self) -> str | None:
+        """Why nothing can be there to mount; None also where the engine is on a machine whose files we cannot see."""
+        if not _engine_is_here() or self.host.exists():
+            return None
+        return f"Host path does not exist: {self.host}"
+
     def problem(self) -> Problem | None:
         """Why it cannot be mounted, as this machine is now."""
         key = "docker.volumes"
@@ -91,6 +97,11 @@ def _parse(text: str) -> Volume:
     if not last.startswith("/"):
         raise ValueError(f"{last!r} must be an absolute path in the container, or the mode ro or rw")
     return Volume(Path(rest).expanduser().absolute(), container_path(last), mode == "ro")
+
+
+def _engine_is_here() -> bool:
+    host = os.environ.get("DOCKER_HOST", "")
+    return not host or _SOCKET_URL.fullmatch(host) is not None
 
 
 def _sockets() -> Iterator[Path]:

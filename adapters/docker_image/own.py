@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from docker.utils.build import exclude_paths  # type: ignore[import-untyped, unused-ignore]
 
+from adapters.docker_engine.values import find_dockerfile
 from adapters.docker_image.errors import ImageError
 from osiris_core.redaction import has_url_password, is_secret_field
 from osiris_core.secrets import references
@@ -84,12 +85,12 @@ class BuildContext:
 
 def read_context(dockerfile: str, build_context: str | None) -> BuildContext:
     """
-    Look at a Dockerfile and its context; relative paths start at the current directory.
+    Look at a Dockerfile and its context; relative paths start at the context, or at the current directory.
 
     Raises:
         ImageError: One of them is not there or cannot be read.
     """
-    file = Path(dockerfile).expanduser().resolve()
+    file = find_dockerfile(dockerfile, build_context).resolve()
     folder = Path(build_context).expanduser().resolve() if build_context is not None else file.parent
     if not file.is_file():
         raise ImageError(f"there is no dockerfile {file}")

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from osiris_core.cli import exits, formatting, stdout
 from osiris_core.cli.command import Command
+from osiris_core.cli.extras import DISTRIBUTION, installed, requirements
 from osiris_core.cli.options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-DISTRIBUTION = "osiris-core"
-_REQUIREMENT = re.compile(r"""^(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra == ['"](?P<extra>[^'"]+)['"])?""")
 
 
 @dataclass
@@ -49,40 +45,20 @@ def doctor(as_json: bool) -> int:
     return exits.FAILED if broken else exits.COMPLETED
 
 
-def _requirements() -> dict[str | None, list[str]]:
-    """The packages that this distribution asks for, by extra; None for those it always needs."""
-    found: dict[str | None, list[str]] = {}
-    try:
-        stated = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:
-        stated = []
-    for line in stated:
-        if match := _REQUIREMENT.match(line):
-            found.setdefault(match["extra"], []).append(match["name"])
-    return found
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _versions() -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
-    own = _installed(DISTRIBUTION)
+    own = installed(DISTRIBUTION)
     yield Check(DISTRIBUTION, "ok" if own else "note", own or "running from source, not installed")
-    for name in _requirements().get(None, []):
-        found = _installed(name)
+    for name in requirements().get(None, []):
+        found = installed(name)
         yield Check(name, "ok", found) if found else Check(name, "broken", "missing", f"pip install {name}")
 
 
 def _extras() -> Iterator[Check]:
-    for extra, names in _requirements().items():
+    for extra, names in requirements().items():
         if extra in (None, "dev"):
             continue
-        if missing := [name for name in names if _installed(name) is None]:
+        if missing := [name for name in names if installed(name) is None]:
             fix = f"if you need it: pip install '{DISTRIBUTION}[{extra}]'"
             yield Check(f"extra {extra}", "note", f"not installed: {', '.join(missing)}", fix)
         else:
@@ -121,22 +97,17 @@ def _unusable(adapter: type[Any] | None) -> str | None:
 
 
 def _plugins() -> Iterator[Check]:
-    from osiris_core.cli.catalogue import adapter_entries, driver_entries
-    from osiris_core.driver import DriverRegistry
-    from osiris_core.factory import AdapterFactory
+    from osiris_core.cli.catalogue import every_kind
 
-    told = set()
-    for kind, entries in (("adapter", adapter_entries()), ("driver", driver_entries())):
-        for entry in entries:
+    for kind in every_kind():
+        told = set()
+        for entry in kind.entries():
             told.add(entry.problem)
-            state = "ok" if entry.cls is not None else "note" if entry.missing else "broken"
-            unusable = _unusable(entry.cls) if kind == "adapter" else None
-            state = "note" if unusable else state
-            yield Check(f"{kind} {entry.name}", state, unusable or entry.problem or entry.source)
-    for kind, problems in (
-        ("adapter plugins", AdapterFactory.problems()),
-        ("driver plugins", DriverRegistry.problems()),
-    ):
-        for problem in problems:
+            state = {"not installed": "note"}.get(entry.state, entry.state)
+            unusable = _unusable(entry.cls) if kind.name == "adapter" else None
+            yield Check(
+                f"{kind.name} {entry.name}", "note" if unusable else state, unusable or entry.problem or entry.source
+            )
+        for problem in kind.problems():
             if problem not in told:
-                yield Check(kind, "broken", problem)
+                yield Check(f"{kind.name} plugins", "broken", problem)

@@ -25,22 +25,22 @@ def drivers() -> None:
 @json_option
 def list_drivers(as_json: bool) -> None:
     """List every driver of this installation. A broken plugin is reported and hurts nobody."""
-    from osiris_core.cli.catalogue import driver_entries
+    from osiris_core.cli.catalogue import drivers as kind
     from osiris_core.cli.keys import write_list
-    from osiris_core.driver import DriverRegistry
 
-    write_list(driver_entries(), DriverRegistry.problems(), as_json=as_json)
+    write_list(kind().entries(), kind().problems(), as_json=as_json)
 
 
-@drivers.command("show")
+@drivers.command("show", short_help="Show what NAME does, and its keys.")
 @click.argument("name", shell_complete=complete_drivers)
 @json_option
 def show_driver(name: str, as_json: bool) -> None:
     """Show what driver NAME does, the keys of its configuration with types and defaults, and an example."""
-    from osiris_core.cli.catalogue import config_schema, driver_entry
+    from osiris_core.cli.catalogue import config_schema
+    from osiris_core.cli.catalogue import drivers as kind
     from osiris_core.cli.keys import described, key_rows
 
-    entry = driver_entry(name)
+    entry = kind().entry(name)
     schema, example = config_schema(entry), str(getattr(entry.cls, "example", "") or "")
     version = str(getattr(entry.cls, "version", "1"))
     if as_json:

@@ -89,8 +89,12 @@ def write_list(entries: list[Entry], problems: list[str], *, as_json: bool) -> N
 
 def listed(entries: list[dict[str, Any]]) -> list[str]:
     """The table that `list` prints."""
+    kinds = len({entry.get("kind") for entry in entries}) > 1
     rows = [
-        (entry["name"], entry["state"], entry["source"], formatting.first_line(entry["summary"], 100))
+        (
+            *((entry["kind"],) if kinds else ()),
+            *(entry["name"], entry["state"], entry["source"], formatting.first_line(entry["summary"], 100)),
+        )
         for entry in entries
     ]
-    return formatting.table(("name", "state", "from", "what it does"), rows)
+    return formatting.table((*(("kind",) if kinds else ()), "name", "state", "from", "what it does"), rows)

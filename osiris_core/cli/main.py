@@ -13,9 +13,11 @@ from osiris_core.cli.command import LazyGroup
 
 _HERE = "osiris_core.cli"
 COMMANDS = {
-    "run": (f"{_HERE}.run:run", "Run a manifest and print what came of it.", False),
+    "run": (f"{_HERE}.run:run", "Run a manifest, or a model, and print what came of it.", False),
     "plan": (f"{_HERE}.plan:plan", "Show what a run would do, without doing any of it.", False),
     "explain": (f"{_HERE}.explain:explain", "Say why steps would run again, or why not.", False),
+    "pipeline": (f"{_HERE}.pipeline:pipeline", "Generate, run and postprocess a model.", False),
+    "postprocess": (f"{_HERE}.postprocess:postprocess", "Postprocess what a model run left.", False),
     "schema": (f"{_HERE}.schema:schema", "Print the JSON Schema of a manifest or a configuration.", False),
     "runs": (
         f"{_HERE}.runs:runs",
@@ -23,7 +25,11 @@ COMMANDS = {
         False,
     ),
     "drivers": (f"{_HERE}.drivers:drivers", "Look at drivers: list, show.", False),
-    "adapters": (f"{_HERE}.adapters:adapters", "Look at adapters: list, show, schema.", False),
+    "adapters": (
+        f"{_HERE}.adapters:adapters",
+        "Look at places to run and what is around; configure.",
+        False,
+    ),
     "backends": (f"{_HERE}.adapters:adapters", "The same as `adapters`.", True),
     "doctor": (f"{_HERE}.doctor:doctor", "Check this installation and what it may use.", False),
 }

@@ -75,7 +75,7 @@ def _document(request: Request, prepared: PreparedRun, outlook: ResumePlan | Non
             "max_parallel_steps": context.max_parallel_steps or cpu_count(),
             "side_by_side": min(context.max_parallel_steps or cpu_count(), max(len(wave) for wave in waves)),
             "memory_budget_bytes": context.memory_budget_bytes or default_memory_budget_bytes(),
-            "timeout_s": context.timeout,
+            "timeout_s": prepared.settings["timeout_s"],
             "on_failure": context.on_failure,
             "checkpoint": context.checkpoint,
         },

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.cli import exits
 from osiris_core.cli.sessions import SessionInfo, newest_of, sessions_root
 from osiris_core.context import ExecutionContext, new_session_id
-from osiris_core.documents import read_document
-from osiris_core.errors import ConfigError, ManifestError, OsirisError, PreparationError, Problem
+from osiris_core.errors import ManifestError, OsirisError, PreparationError, Problem
 from osiris_core.factory import AdapterFactory
 from osiris_core.manifest import Manifest, load_manifest
 from osiris_core.redaction import is_secret_field
@@ -123,27 +122,9 @@ def configured_adapter(options: RunOptions) -> ExecutionAdapter:
     """The adapter that the options name, with what their configuration file says; problems have their line in it."""
     if options.config is None:
         return AdapterFactory.create(options.adapter or "local")
-    document = read_document(Path(options.config))
-    settings: dict[str, Any] = {} if document.data is None else document.data
-    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
-        raise ConfigError([Problem("a configuration is a mapping", file=document.file, line=1)])
-    settings = dict(settings)
-    kind = settings.pop("type", None)
-    name = options.adapter or kind or "local"
-    if kind is not None and kind != name:
-        message = f"this is a configuration of adapter '{kind}', not of '{name}'"
-        raise ConfigError([Problem(message, key="type", file=document.file, line=document.line_of(["type"]))])
-    try:
-        return AdapterFactory.create(str(name), **settings)
-    except ConfigError as exc:
-        raise ConfigError(_placed(problem, str(name), document) for problem in exc.problems) from None
+    from osiris_core.configurations.adapters import adapter_of_file
 
-
-def _placed(problem: Problem, name: str, document: Any) -> Problem:
-    """A problem of an adapter's settings with the place in the file they came from."""
-    key = (problem.key or "").removeprefix(name).lstrip(".")
-    path = [int(part) if part.isdigit() else part for part in key.split(".")] if key else []
-    return replace(problem, key=key or None, file=document.file, line=document.line_of(path))
+    return adapter_of_file(options.config, options.adapter, os.environ)
 
 
 def _earlier(options: RunOptions, manifest: Manifest | None) -> tuple[SessionInfo | None, str | None]:

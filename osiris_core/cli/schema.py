@@ -39,7 +39,7 @@ CONNECTIONS = {
 
 @click.group(cls=Group)
 def schema() -> None:
-    """Print a JSON Schema: `manifest`, `connections`, `driver NAME` or `adapter NAME`."""
+    """Print a JSON Schema: `manifest`, `connections`, `model-run`, `pipeline`, `driver NAME` or `adapter NAME`."""
 
 
 @schema.command("manifest")
@@ -58,14 +58,32 @@ def connections_schema(as_json: bool) -> None:  # noqa: ARG001
     _write(CONNECTIONS)
 
 
+@schema.command("model-run")
+@json_option
+def model_run_schema(as_json: bool) -> None:  # noqa: ARG001
+    """The schema of a model run's file."""
+    from osiris_core.model_run import ModelRun
+
+    _write(ModelRun.model_json_schema())
+
+
+@schema.command("pipeline", short_help="The schema of a pipeline's file.")
+@json_option
+def pipeline_schema(as_json: bool) -> None:  # noqa: ARG001
+    """The schema of a pipeline's file, with every configuration that is installed."""
+    from osiris_core.pipeline_file import pipeline_schema as schema_of_file
+
+    _write(schema_of_file())
+
+
 @schema.command("driver")
 @click.argument("name", shell_complete=complete_drivers)
 @json_option
 def driver_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
     """The schema of the configuration of driver NAME."""
-    from osiris_core.cli.catalogue import config_schema, driver_entry
+    from osiris_core.cli.catalogue import config_schema, drivers
 
-    _write(config_schema(driver_entry(name)))
+    _write(config_schema(drivers().entry(name)))
 
 
 @schema.command("adapter")
@@ -73,9 +91,9 @@ def driver_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
 @json_option
 def adapter_schema(name: str, as_json: bool) -> None:  # noqa: ARG001
     """The schema of the configuration of adapter NAME."""
-    from osiris_core.cli.catalogue import adapter_entry, config_schema
+    from osiris_core.cli.catalogue import adapters, config_schema
 
-    _write(config_schema(adapter_entry(name)))
+    _write(config_schema(adapters().entry(name)))
 
 
 def _write(document: dict[str, Any]) -> None:

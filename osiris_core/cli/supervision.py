@@ -36,7 +36,7 @@ def supervise(
     from osiris_core.errors import OsirisError, PreparationError, Problem
 
     with (
-        _watching(session_dir, before, watched=watched),
+        watching(session_dir, before, watched=watched),
         StopSignals(adapter.cancel, lambda: leave_at_once(session_dir, as_json=as_json)),
     ):
         try:
@@ -74,7 +74,7 @@ def _is_ours(session_dir: str) -> bool:
 
 
 @contextmanager
-def _watching(session_dir: str, before: Iterable[dict[str, Any]], *, watched: bool) -> Iterator[None]:
+def watching(session_dir: str, before: Iterable[dict[str, Any]] = (), *, watched: bool) -> Iterator[None]:
     """While the block runs, show the run on standard error: live on a terminal, as plain lines elsewhere."""
     if not watched:
         yield

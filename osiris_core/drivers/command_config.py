@@ -97,10 +97,33 @@ class CommandConfig(BaseModel):
         description="Subfolder in which the command starts, made if it is not there. All other paths stay relative to "
         "the working directory itself.",
     )
+    workspace: str | None = Field(
+        default=None,
+        description="An existing folder of the machine that the engine is on, in which the command runs, instead of a "
+        "private one. It stays as the command leaves it.",
+    )
+    folders: list[str] = Field(
+        default_factory=list, description="Folders made in the working directory before, where they are not there."
+    )
+    keep_changes: bool = Field(
+        default=False,
+        description="Keep every file that the command makes or changes in the working directory as an artifact, below "
+        "`workspace/`.",
+    )
+    inherit_env: bool = Field(
+        default=False,
+        description="Add the whole environment of the process that the engine is in. Only `local` takes it: elsewhere "
+        "that is not the caller's.",
+    )
     success_exit_codes: list[ExitCode] = Field(default=[0], min_length=1, description="Exit codes that mean success.")
     stdin: str | None = Field(default=None, description="Text on standard input; without it, /dev/null.")
     log_output: bool = Field(
-        default=True, description="Whether output is also followed as log events; stdout.log and stderr.log always are."
+        default=True, description="Whether output is also followed as log events, beside stdout.log and stderr.log."
+    )
+    keep_output: bool = Field(
+        default=True,
+        description="Whether output is kept as stdout.log and stderr.log. false: it is passed on to the output of the "
+        "process that the engine is in, masked.",
     )
 
     @model_validator(mode="after")
@@ -134,12 +157,19 @@ class CommandConfig(BaseModel):
             raise ValueError("two files have one name; give a mapping {name in the working directory: file}")
         return files
 
-    @field_validator("artifacts")
+    @field_validator("artifacts", "folders")
     @classmethod
     def _patterns_are_safe(cls, patterns: list[str]) -> list[str]:
         for pattern in patterns:
             safe_relative(pattern)
         return patterns
+
+    @field_validator("workspace")
+    @classmethod
+    def _workspace_is_absolute(cls, workspace: str | None) -> str | None:
+        if workspace is not None and not PurePosixPath(workspace).is_absolute():
+            raise ValueError(f"{workspace!r} must be an absolute path")
+        return workspace
 
     @field_validator("working_dir")
     @classmethod

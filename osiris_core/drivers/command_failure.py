@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from osiris_core.step_context import StepContext
 
 MAX_LAST_LINE_CHARS = 300
-KILLED_IN_SHELL = 128 + signal.SIGKILL
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Of itself, and of what its shell waited for."""
 
 
 def cannot_start(
@@ -58,7 +59,7 @@ def ended_badly(finished: Finished, oom_kills: int | None, ctx: StepContext) -> 
     tail = ctx.redactor.text(finished.stderr_tail if tail_of == "stderr" else finished.stdout_tail)
     details: dict[str, Any] = {"exit_code": code} if code >= 0 else {"signal": _signal_name(-code)}
     failure_class = FailureClass.USER_ERROR
-    if code in (-signal.SIGKILL, KILLED_IN_SHELL) and oom_kills:
+    if code in KILLED and oom_kills:
         failure_class = FailureClass.OUT_OF_MEMORY
         message = "the command was killed by the kernel: the memory limit was reached"
         details["oom_kills"] = oom_kills

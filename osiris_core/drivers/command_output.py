@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,20 +17,24 @@ MAX_LOGGED_BYTES = 1 << 20
 MAX_LOGGED_LINES = 10_000
 TAIL_BYTES = 4 << 10
 TAIL_LINES = 20
+PASSED_ON_TO = {"stdout": 1, "stderr": 2}
 
 
 class OutputLog:
     """
-    One stream of a running command, from its pipe into `NAME.log` among the artifacts.
+    One stream of a running command, from its pipe into `NAME.log` among the artifacts, or with `keep=False` on to the
+    same stream of this process.
 
     The file is made with the first byte. What is in it, in the events and in `tail` is masked, wherever the pipe cut
     a secret in two. Not thread-safe: one thread feeds it.
     """
 
-    def __init__(self, name: str, fd: int, ctx: StepContext, *, follow: bool) -> None:
+    def __init__(self, name: str, fd: int, ctx: StepContext, *, follow: bool, keep: bool = True) -> None:
         self.name = name
         self.fd = fd
         self._ctx = ctx
+        self._passes_on_to = -1 if keep else PASSED_ON_TO[name]
+        self._passed_on = b""
         self._masking = ctx.redactor.stream()
         self._lines = LogLines(name, ctx) if follow else None
         self._path: Path | None = None
@@ -61,27 +66,43 @@ class OutputLog:
     def _write(self, data: bytes) -> None:
         if not data:
             return
-        if self._file < 0:
+        if self._passes_on_to >= 0:
+            self._pass_on(data)
+        elif self._file < 0:
             self._path = self._ctx.artifacts_dir / f"{self.name}.log"
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(self._path, flags, 0o666)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        if self._file >= 0:
+            _write_all(self._file, data)
         if self._lines is not None:
             self._lines.feed(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._passed_on = (self._passed_on + data)[-TAIL_BYTES:]
+        with suppress(OSError):  # nobody listens any more: that is no reason to end the command
+            _write_all(self._passes_on_to, data)
 
     def tail(self) -> str:
         """The last lines that were written: at most 20, at most 4 KiB."""
         if self._path is None:
-            return ""
+            return _last_lines(self._passed_on)
         try:
             with self._path.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
                 data = file.read(TAIL_BYTES)
         except OSError:
             return ""
-        return "\n".join(data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+        return _last_lines(data)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _last_lines(data: bytes) -> str:
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
 
 
 class LogLines:

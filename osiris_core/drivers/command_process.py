@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from osiris_core.drivers.command_config import STEP_TOKEN
 from osiris_core.drivers.command_output import OutputLog
@@ -40,12 +40,18 @@ MAX_DRAIN_READS = 256
 """How much is still read when all members are dead: far more than pipes hold, and an end in any case."""
 
 
+SPAWNING = threading.Lock()
+"""Held while writing ends are open that only one child may have: another child that is forked would have them too."""
+os.register_at_fork(after_in_child=SPAWNING._at_fork_reinit)  # type: ignore[attr-defined] # as `logging` does it
+
+
 @dataclass(frozen=True)
 class Finished:
     """
     How a command ended: `exit_code`, negative for a signal; peak memory; tails of its output, masked.
 
-    `oom_kills` is how many processes the kernel killed meanwhile for lack of memory; None when nobody can tell.
+    `oom_kills` is how many processes the kernel killed meanwhile for lack of memory, where the command itself was
+    killed; None when nobody can tell.
     """
 
     exit_code: int
@@ -55,6 +61,16 @@ class Finished:
     oom_kills: int | None = None
 
 
+@dataclass
+class Child:
+    """A child process as `subprocess` shows one, as far as it is used here."""
+
+    pid: int
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+    returncode: int | None = None
+
+
 class CommandProcess:
     """
     One run of one command. Standard output and error are pumped by the calling thread.
@@ -62,9 +78,10 @@ class CommandProcess:
     On return of `run`, and when it raises, no process of the command is alive.
     """
 
-    def __init__(self, ctx: StepContext, *, follow: bool) -> None:
+    def __init__(self, ctx: StepContext, *, follow: bool, keep: bool = True) -> None:
         self._ctx = ctx
         self._follow = follow
+        self._keep = keep
         self._logs: list[OutputLog] = []
         self.started = False
 
@@ -87,24 +104,15 @@ class CommandProcess:
         self, cleanup: ExitStack, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], stdin: str | None
     ) -> None:
         token = secrets.token_hex(16)
-        alive_read, alive_write = os.pipe2(os.O_CLOEXEC)
-        cleanup.callback(os.close, alive_read)
         with ExitStack() as ours:
+            ours.enter_context(SPAWNING)
+            alive_read, alive_write = os.pipe2(os.O_CLOEXEC)
+            cleanup.callback(os.close, alive_read)
             ours.callback(os.close, alive_write)
             source = subprocess.DEVNULL if stdin is None else _text_file(stdin)
             if stdin is not None:
                 ours.callback(os.close, source)
-            process = subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env={**environment, STEP_TOKEN: token},
-                stdin=source,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-                pass_fds=(alive_write,),
-            )
+            process = self._spawn(argv, cwd, {**environment, STEP_TOKEN: token}, source, alive_write)
         self.started = True
         assert process.stdout is not None
         assert process.stderr is not None
@@ -118,8 +126,8 @@ class CommandProcess:
         self._floor_bytes = _own_peak_bytes()
         self._sampled_bytes = peak_rss_bytes(process.pid)
         self._logs = [
-            OutputLog("stdout", process.stdout.fileno(), self._ctx, follow=self._follow),
-            OutputLog("stderr", process.stderr.fileno(), self._ctx, follow=self._follow),
+            OutputLog("stdout", process.stdout.fileno(), self._ctx, follow=self._follow, keep=self._keep),
+            OutputLog("stderr", process.stderr.fileno(), self._ctx, follow=self._follow, keep=self._keep),
         ]
         self._open: dict[int, OutputLog | None] = {log.fd: log for log in self._logs}
         self._open[alive_read] = None
@@ -130,6 +138,22 @@ class CommandProcess:
         self._exit_fd = _exit_fd(process.pid)
         cleanup.callback(os.close, self._exit_fd)
         self._ctx.on_cancel(lambda: self._tree.terminate(CANCEL_GRACE_S))
+
+    def _spawn(
+        self, argv: Sequence[str], cwd: Path, environment: Mapping[str, str], stdin: int, alive: int
+    ) -> Child | subprocess.Popen[bytes]:
+        """A child in a session of its own, that alone has the writing end `alive`, and pipes for its output."""
+        return subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=environment,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            pass_fds=(alive,),
+        )
 
     def _pump_until_exit(self) -> None:
         self._poll.register(self._exit_fd, select.POLLIN)

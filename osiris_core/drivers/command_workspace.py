@@ -16,21 +16,35 @@ from osiris_core.paths import PathEscapes, safe_relative
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from osiris_core.drivers.command_changes import Snapshot
     from osiris_core.drivers.command_config import CommandConfig
     from osiris_core.step_context import StepContext
 
 MAX_LISTED = 20
 LOG_NAMES = frozenset({"stdout.log", "stderr.log"})
+KEPT_FOLDER = "workspace"
+"""Where among the artifacts changed files of a workspace are."""
+CHANGES_EVENT = "workspace.changes"
 _GLOB = re.compile(r"[*?\[]")
 
 
 class Workspace:
     """The working directory of one step; every error names the step and the file."""
 
-    def __init__(self, ctx: StepContext) -> None:
-        self.root = ctx.work_dir
+    def __init__(self, ctx: StepContext, given: str | None = None) -> None:
+        self.root = Path(given) if given is not None else ctx.work_dir
         self._ctx = ctx
         self._step_id = ctx.step_id
+        if given is not None and not self.root.is_dir():
+            raise self._error(f"workspace {given} is {'no folder' if self.root.exists() else 'not there'}")
+
+    def add_folders(self, names: list[str]) -> None:
+        """Make folders that are not there yet."""
+        for name in names:
+            try:
+                (self.root / safe_relative(name)).mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise self._error(f"folder {name!r} cannot be made: {exc.strerror}") from exc
 
     def add_files(self, files: list[str] | dict[str, str]) -> None:
         """Copy the files of the configuration in, with their permissions."""
@@ -140,12 +154,29 @@ class Workspace:
                     problems += self._keep(file, artifacts_dir / file.relative_to(self.root))
         return problems
 
+    def keep_changes(self, before: Snapshot, artifacts_dir: Path, *, tell: bool) -> None:
+        """
+        Put every file that is new or other than before among the artifacts, below `workspace/`.
+
+        With `tell` the rest of what changed becomes an event, for whoever brings it home.
+        """
+        changes = before.changes()
+        links: dict[str, str] = {}
+        for name in changes.files:
+            if tell and (self.root / name).is_symlink():
+                links[name] = os.readlink(self.root / name)  # noqa: PTH115 - as it is
+            for problem in self._keep(self.root / name, artifacts_dir / KEPT_FOLDER / name):
+                self._ctx.log(problem, level="warning")
+        if tell and (changes.removed or changes.folders or links):
+            removed, folders = list(changes.removed), list(changes.folders)
+            self._ctx.event(CHANGES_EVENT, removed=removed, folders=folders, links=links)
+
     def _keep(self, file: Path, target: Path) -> list[str]:
         name = file.relative_to(self.root)
         if not self._has(file):
             return [f"artifact {name} is not a file of the working directory"]
         source = file.resolve()
-        if name.as_posix() in LOG_NAMES and os.path.lexists(target):
+        if target.name in LOG_NAMES and target.parent == self._ctx.artifacts_dir and os.path.lexists(target):
             return [f"artifact {name} has the name of the log that is already there"]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

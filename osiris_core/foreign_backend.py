@@ -1,0 +1,137 @@
+"""
+Somebody else's run backend, called as it is inside one step: with phases, events, a limit and a report like any run.
+
+It runs in this process, because it may hold connections and change the model run that it is given. So a limit cannot
+kill it: when it does not end in time, its thread is left behind, and the run is over.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from osiris_core import model_log
+from osiris_core.errors import SessionBusy, StepError
+from osiris_core.factory import AdapterFactory
+from osiris_core.model_result import ModelRunResult
+from osiris_core.model_verdict import write_verdict
+from osiris_core.model_workspace import missing_outputs
+from osiris_core.one_step import registered, run_one_step
+from osiris_core.subject import as_workspace, default_workspace, expected_outputs, session_dir
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from osiris_core.config import BaseBackendConfig
+    from osiris_core.step_context import StepContext
+
+
+TICK_S = 0.02
+"""How far the clock of a file system may be behind."""
+
+
+@dataclass
+class ForeignCall:
+    """One call of a run backend, and what came of it."""
+
+    function: Callable[[], Any]
+    value: Any = None
+    raised: BaseException | None = None
+
+
+class ForeignBackendDriver:
+    """Calls a run backend in the step's thread. Use `type(...)` with a `call`, as `execute_foreign` does."""
+
+    call: ClassVar[ForeignCall]
+
+    def run(self, step_id: str, config: Mapping[str, Any], inputs: Mapping[str, Any], ctx: StepContext) -> None:  # noqa: ARG002
+        try:
+            self.call.value = self.call.function()
+        except BaseException as exc:
+            self.call.raised = exc
+            raise
+        if not self.call.value:
+            raise StepError(
+                f"the run backend said that the run failed (it returned {self.call.value!r})", step_id=step_id
+            )
+
+
+def execute_foreign(
+    backend_class: type[Any],
+    model_run: Any,
+    config: BaseBackendConfig | None,
+    workspace_dir: str | os.PathLike[str] | None,
+    *,
+    settings: Mapping[str, Any],
+    timeout_s: float | None,
+) -> ModelRunResult:
+    """What came of `backend_class().run(...)`; what it raises is in `exception` of the result."""
+    started_at, started_s = datetime.now(UTC), monotonic()
+    limit_s = _limit(config, settings) if timeout_s is None else timeout_s
+    arguments = arguments_for(backend_class.run, config, workspace_dir, settings)
+    call = ForeignCall(lambda: backend_class().run(model_run, **arguments))
+    driver = type("ForeignBackendDriver", (ForeignBackendDriver,), {"call": call})
+    with registered(driver) as name, AdapterFactory.create("local") as adapter:
+        done = run_one_step(adapter, str(model_run.run_id), session_dir(model_run), {"driver": name}, timeout_s=limit_s)
+    workspace = as_workspace(workspace_dir or default_workspace(model_run))
+    error, status, failure_class, phase = done.error, done.status, done.failure_class, done.phase
+    expected = expected_outputs(model_run)
+    missing = missing_outputs(workspace, expected, lambda path: path.stat().st_ctime >= started_at.timestamp() - TICK_S)
+    if error is None and missing:
+        error = f"the run succeeded but did not leave {', '.join(missing)}"
+        phase, status, failure_class = "collect", "failed", "user_error"
+    timed_out_itself = isinstance(call.raised, TimeoutError)
+    result = ModelRunResult(
+        success=error is None and status == "completed",
+        run_id=str(model_run.run_id),
+        status="timeout" if timed_out_itself else status,
+        phase=phase,
+        backend=backend_class.__name__,
+        workspace=str(workspace),
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        failure_class="timeout" if timed_out_itself else failure_class,
+        error=error,
+        timeout_s=limit_s,
+        timings={**done.timings, "wall_ms": round((monotonic() - started_s) * 1000, 3)},
+        expected_outputs=expected,
+        missing_outputs=missing,
+        session_dir=done.report.session_dir if done.report is not None else "",
+        exception=call.raised,
+    )
+    if not isinstance(done.refused, SessionBusy):
+        with suppress(OSError):
+            write_verdict(session_dir(model_run), result, done.report.status if done.report is not None else None)
+    model_log.log_end(result)
+    return result
+
+
+def arguments_for(
+    run: Callable[..., Any],
+    config: BaseBackendConfig | None,
+    workspace_dir: str | os.PathLike[str] | None,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """
+    What a backend's `run` takes beside the model run: `config` and `workspace_dir` where it names them, or where it has
+    a configuration and takes anything; and every setting.
+    """
+    parameters = inspect.signature(run).parameters.values()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named = {parameter.name for parameter in parameters}
+    given = dict(settings)
+    if config is not None and (takes_all or "config" in named):
+        given["config"] = config
+    if "workspace_dir" in named or (takes_all and config is not None):
+        given["workspace_dir"] = workspace_dir
+    return given
+
+
+def _limit(config: BaseBackendConfig | None, settings: Mapping[str, Any]) -> float | None:
+    limit = config.timeout if config is not None else settings.get("timeout")
+    return float(limit) if isinstance(limit, (int, float)) and limit > 0 else None

@@ -1,0 +1,229 @@
+"""One model run by an adapter: its manifest, its phases, and what comes home into its workspace."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from osiris_core import model_log
+from osiris_core.drivers.command_workspace import KEPT_FOLDER
+from osiris_core.drivers.forked_call import Call, driver_of
+from osiris_core.errors import CollectError, OsirisError, PreparationError, Problem, SessionBusy, classify
+from osiris_core.factory import AdapterFactory
+from osiris_core.model_result import ModelArtifact, ModelPhase, ModelRunResult
+from osiris_core.model_verdict import refuse_while_running, write_verdict
+from osiris_core.model_workspace import bring_into_workspace, missing_outputs, tree_of
+from osiris_core.one_step import OneStep, registered, run_one_step
+from osiris_core.redaction import is_secret_field
+from osiris_core.secrets import escape
+from osiris_core.subject import as_workspace, default_workspace, expected_outputs, model_command, session_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from osiris_core.config import BaseBackendConfig
+
+_KEPT = f"run/{KEPT_FOLDER}/"
+_FOLDER_VARIABLES = ("PWD", "OLDPWD")
+"""Secret by custom as names of fields; a shell's are no passwords."""
+
+
+class NothingToRun(Exception):
+    """The model has no command and no `config.run`; that is no failure."""
+
+
+@dataclass
+class ModelBackendRun:
+    """One run of one model by one adapter. Call `execute` once."""
+
+    adapter: str
+    model_run: Any
+    config: BaseBackendConfig
+    workspace_dir: str | os.PathLike[str] | None = None
+    timeout_s: float | None = None
+    phase: ModelPhase = "generate"
+    timings: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    refused: Exception | None = None
+    reported: str | None = None
+
+    def execute(self) -> ModelRunResult:
+        """What came of it; only Ctrl-C is raised."""
+        self.started_at, self._started_s = datetime.now(UTC), monotonic()
+        self.session_dir = session_dir(self.model_run)
+        configured_s: float | None = self.config.timeout  # a subclass may know none
+        self.limit_s = configured_s if self.timeout_s is None else self.timeout_s
+        self.workspace = as_workspace(default_workspace(self.model_run))
+        try:
+            self._find_workspace()
+            self.phase = "prepare"
+            result = self._run()
+        except NothingToRun as exc:
+            self.warnings.append(str(exc))
+            result = self._result(success=True, status="completed")
+        except SessionBusy as exc:
+            self.refused = exc
+            result = self._result(success=False, status="failed", error=str(exc), failure_class=str(classify(exc)))
+        except Exception as exc:  # noqa: BLE001 - `generate` may raise anything; a run that fails is a result
+            words = str(exc) if isinstance(exc, OsirisError) else f"{type(exc).__name__}: {exc}"
+            result = self._result(success=False, status="failed", error=words, failure_class=str(classify(exc)))
+        self._keep(result)
+        model_log.log_end(result)
+        return result
+
+    def _keep(self, result: ModelRunResult) -> None:
+        if isinstance(self.refused, SessionBusy):  # the one that is running will say what it came to
+            return
+        try:
+            write_verdict(self.session_dir, result, self.reported)
+        except OSError as exc:
+            model_log.log.warning("%s: its result cannot be kept: %s", result.run_id, exc)
+
+    def _find_workspace(self) -> None:
+        """`working_dir` goes before `workspace_dir`, before what `generate` returns, before the usual place."""
+        generated = None
+        if self.workspace_dir is None:
+            refuse_while_running(self.model_run)
+            started_s = monotonic()
+            generated = self.model_run.generate()
+            self.timings["generate_ms"] = round((monotonic() - started_s) * 1000, 3)
+        named = self.config.working_dir if isinstance(self.config.working_dir, Path) else None
+        chosen = named or self.workspace_dir or generated
+        if isinstance(chosen, (str, os.PathLike)):
+            self.workspace = as_workspace(chosen)
+        if not self.workspace.is_dir():
+            raise PreparationError([Problem(f"Working directory does not exist: {self.workspace}", key="workspace")])
+
+    # The step.
+
+    def _run(self) -> ModelRunResult:
+        command = self.config.command_step(model_command(self.model_run))
+        settings = {
+            "env": self.config.env_vars,
+            "keep_changes": True,
+            "log_output": bool(getattr(self.config, "stream_output", False)),
+            "keep_output": bool(getattr(self.config, "capture_output", True)),
+            **self._place(),
+        }
+        if command is not None:
+            escaped = {name: _escaped(value) for name, value in command.items()}
+            return self._finished(self._through({"driver": "command", "config": {**escaped, **settings}}))
+        call = Call(self._callable())
+        with registered(driver_of(call)) as driver:
+            done = self._through({"driver": driver, "config": {"argv": ["config.run"], **settings}})
+        result = self._finished(done)
+        if not result.success or not call.outcome.returned or call.outcome.value is True:
+            return result
+        if call.outcome.value is False:
+            words = "config.run said that the run failed (it returned False)"
+            return replace(
+                result, success=False, status="failed", phase="execute", error=words, failure_class="user_error"
+            )
+        warning = f"config.run returned {type(call.outcome.value).__name__}, not a bool; that counts as success"
+        return replace(result, warnings=(*result.warnings, warning))
+
+    def _place(self) -> dict[str, Any]:
+        if not self.config.runs_in_workspace:
+            return tree_of(self.workspace)
+        return {
+            "workspace": escape(str(self.workspace)),
+            "inherit_env": bool(getattr(self.config, "inherit_env", False)),
+        }
+
+    def _callable(self) -> Callable[[], Any]:
+        run = getattr(getattr(self.model_run, "config", None), "run", None)
+        if not callable(run):
+            raise NothingToRun("the model has no command and its config no run method; there was nothing to execute")
+        if self.adapter != "local":
+            message = f"config.run is Python of this process, and adapter '{self.adapter}' runs elsewhere"
+            raise PreparationError([Problem(message, key="command", hint="give a command, or use backend local")])
+        return lambda: run(self.model_run)
+
+    def _through(self, step: dict[str, Any]) -> OneStep:
+        inherited = {}
+        if step["config"].get("inherit_env"):  # known by name, so that they are masked wherever they come out
+            secret = [name for name in os.environ if is_secret_field(name) and name not in _FOLDER_VARIABLES]
+            inherited = {name: os.environ[name] for name in secret if os.environ[name]}
+        adapter = AdapterFactory.create(self.adapter, self.config.for_model_run())
+        with adapter, model_log.followed(self.session_dir, on=step["config"]["log_output"]):
+            return run_one_step(
+                adapter,
+                str(self.model_run.run_id),
+                self.session_dir,
+                step,
+                timeout_s=self.limit_s,
+                environment=inherited,
+            )
+
+    # What came of it.
+
+    def _finished(self, done: OneStep) -> ModelRunResult:
+        self.phase, self.refused = done.phase, done.refused
+        self.reported = done.report.status if done.report is not None else None
+        self.timings.update(done.timings)
+        artifacts: tuple[ModelArtifact, ...] = ()
+        error, status, failure_class = done.error, done.status, done.failure_class
+        expected = expected_outputs(self.model_run)
+        missing: tuple[str, ...] = ()
+        if done.report is not None:
+            artifacts = tuple(
+                ModelArtifact(item["path"][len(_KEPT) :], item["size_bytes"], item["sha256"])
+                for item in done.report.artifacts
+                if item["path"].startswith(_KEPT)
+            )
+            try:
+                if not self.config.runs_in_workspace:
+                    bring_into_workspace(done.report, self.workspace, artifacts)
+                made = {self.workspace / artifact.path for artifact in artifacts}
+                missing = missing_outputs(self.workspace, expected, made.__contains__)
+            except CollectError as exc:
+                if error is None:
+                    self.phase, error, status, failure_class = "collect", str(exc), "failed", str(exc.failure_class)
+        if error is None and missing:
+            error = f"the run succeeded but did not leave {', '.join(missing)}"
+            self.phase, status, failure_class = "collect", "failed", "user_error"
+        return self._result(
+            success=error is None and status == "completed",
+            status=status,
+            error=error,
+            failure_class=failure_class,
+            return_code=0 if done.status == "completed" else done.details.get("exit_code"),
+            signal=done.details.get("signal"),
+            artifacts=artifacts,
+            expected_outputs=expected,
+            missing_outputs=missing,
+            **self._logs(done),
+        )
+
+    def _logs(self, done: OneStep) -> dict[str, str]:
+        if done.report is None:
+            return {}
+        found = {"session_dir": done.report.session_dir}
+        for name in ("stdout", "stderr"):
+            if any(item["path"] == f"run/{name}.log" for item in done.report.artifacts):
+                found[f"{name}_log"] = str(Path(done.report.session_dir, "artifacts", "run", f"{name}.log"))
+        return found
+
+    def _result(self, **facts: Any) -> ModelRunResult:
+        wall_ms = round((monotonic() - self._started_s) * 1000, 3)
+        return ModelRunResult(
+            run_id=str(self.model_run.run_id),
+            phase=self.phase,
+            backend=self.adapter,
+            workspace=str(self.workspace),
+            started_at=self.started_at,
+            finished_at=datetime.now(UTC),
+            timeout_s=self.limit_s,
+            timings={**self.timings, "wall_ms": wall_ms},
+            warnings=tuple(self.warnings),
+            **facts,
+        )
+
+
+def _escaped(value: str | list[str]) -> str | list[str]:
+    """A command's own `${NAME}` is its shell's."""
+    return escape(value) if isinstance(value, str) else [escape(word) for word in value]

@@ -1,0 +1,125 @@
+"""
+Runs a model by whatever backend was asked for: by an adapter, or by somebody else's class. Both go through the same
+three phases, journal and limits; what differs is the one step in the middle.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.config import BaseBackendConfig
+from osiris_core.model_settings import SettingsError, configured
+from osiris_core.registries import CONFIGS, RUN_BACKENDS
+from osiris_core.registry import UnknownPlugin
+from osiris_core.run_backend import AdapterRunBackend
+from osiris_core.subject import check_subject
+
+if TYPE_CHECKING:
+    import os
+
+    from osiris_core.model_result import ModelRunResult
+
+log = logging.getLogger("osiris.model_run")
+
+
+def execute_model(
+    model_run: Any,
+    backend: str | BaseBackendConfig,
+    workspace_dir: str | os.PathLike[str] | None = None,
+    *,
+    timeout_s: float | None = None,
+    **settings: Any,
+) -> ModelRunResult:
+    """
+    What came of a run of `model_run` by a backend: a name with settings, or a configuration.
+
+    A run that fails, also one that cannot start, is a result and not an exception. Without `workspace_dir` the inputs
+    are generated first; with it nothing is generated, and nothing is ever deleted. `timeout_s` goes before the
+    configuration's `timeout`, and may be any positive number.
+
+    Raises:
+        ValueError: There is no such backend, `model_run` is None or has no `run_id`, or a setting does not fit.
+        TypeError: `backend` is neither a name nor a configuration.
+    """
+    check_subject(model_run, timeout_s)
+    config, backend_class, own = resolve(backend, settings)
+    if config is not None and issubclass(backend_class, AdapterRunBackend):
+        found: ModelRunResult = backend_class().execute(model_run, config, workspace_dir, timeout_s=timeout_s)
+        return found
+    from osiris_core.foreign_backend import execute_foreign
+
+    return execute_foreign(backend_class, model_run, config, workspace_dir, settings=own, timeout_s=timeout_s)
+
+
+def run_model(
+    model_run: Any,
+    backend: str | BaseBackendConfig,
+    workspace_dir: str | os.PathLike[str] | None = None,
+    *,
+    timeout_s: float | None = None,
+    **settings: Any,
+) -> bool:
+    """
+    Whether it succeeded; raises as `execute_model` does, and what a backend of somebody else's raises.
+
+    Raises:
+        TimeoutError: It took too long.
+    """
+    return truth_of(execute_model(model_run, backend, workspace_dir, timeout_s=timeout_s, **settings))
+
+
+def resolve(
+    backend: str | BaseBackendConfig, settings: dict[str, Any]
+) -> tuple[BaseBackendConfig | None, type[Any], dict[str, Any]]:
+    """
+    The configuration, the class that runs a model with it, and settings for a class that has no configuration.
+
+    Raises:
+        ValueError: There is no backend of that name, or a setting does not fit.
+        TypeError: `backend` is neither a name nor a configuration.
+    """
+    if isinstance(backend, BaseBackendConfig):
+        if settings:
+            raise TypeError(f"give a configuration or settings ({', '.join(settings)}), not both")
+        return _complete(backend), backend.get_backend_class(), {}
+    if not isinstance(backend, str):
+        raise TypeError(f"Backend must be a subclass of BaseBackendConfig, got {type(backend).__name__}")
+    if backend in CONFIGS.names() or backend not in RUN_BACKENDS.names():
+        config = configured(_config_class(backend), backend, settings)
+        return _complete(config), config.get_backend_class(), {}
+    return None, RUN_BACKENDS.load(backend), settings
+
+
+def _complete(config: BaseBackendConfig) -> BaseBackendConfig:
+    if problems := config.model_run_problems():
+        raise SettingsError(problems)
+    return config
+
+
+def _config_class(name: str) -> type[BaseBackendConfig]:
+    if name in CONFIGS.names():
+        return CONFIGS.load(name)
+    from osiris_core.factory import AdapterFactory
+
+    if name in AdapterFactory.available():
+        model = getattr(AdapterFactory.load(name), "Config", None)
+        if isinstance(model, type) and issubclass(model, BaseBackendConfig):
+            return model
+    raise UnknownPlugin(RUN_BACKENDS.unknown(name))
+
+
+def truth_of(result: ModelRunResult) -> bool:
+    """
+    Whether the run succeeded.
+
+    Raises:
+        TimeoutError: It took too long.
+        Exception: What a run backend of somebody else's raised.
+    """
+    if result.exception is not None:
+        raise result.exception
+    if result.status == "timeout":
+        after = "" if result.timeout_s is None else f" after {result.timeout_s:g} seconds"
+        raise TimeoutError(f"Command execution timed out{after}")
+    return result.success

@@ -1,0 +1,70 @@
+"""What is known of the last run of a model, also to another process: no failed one may pass for a success."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.errors import SessionBusy
+from osiris_core.session import SessionLayout, is_owned, read_json, write_json
+from osiris_core.subject import session_dir
+
+if TYPE_CHECKING:
+    from osiris_core.model_result import ModelRunResult
+
+VERDICT_NAME = "verdict.json"
+"""Beside `status.json`, where that does not say all: the run began never, or its outputs are not what was expected."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the last run came to; `error` is empty when it succeeded."""
+
+    success: bool
+    error: str = ""
+
+
+def write_verdict(folder: Path, result: ModelRunResult, report_status: str | None) -> None:
+    """
+    Write down a result that the report in session `folder` does not have, and remove what an earlier one left.
+
+    `report_status` is what the report of this run says; None when there is none.
+    """
+    layout = SessionLayout(folder)
+    path = layout.root / VERDICT_NAME
+    if report_status is not None and (report_status == "completed") == result.success:
+        path.unlink(missing_ok=True)
+        return
+    attempt = (read_json(layout.status_file) or {}).get("attempt", 0)
+    layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(path, {"attempt": attempt, "success": result.success, "error": result.error or ""})
+
+
+def refuse_while_running(model_run: Any) -> None:
+    """
+    Raises:
+        SessionBusy: A run of this name, in this folder, is under way; its workspace is not to be touched.
+    """
+    folder = session_dir(model_run)
+    if is_owned(SessionLayout(folder)):
+        raise SessionBusy(f"a run of '{model_run.run_id}' is under way in {Path(model_run.output_dir).absolute()}")
+
+
+def last_verdict(model_run: Any) -> Verdict | None:
+    """What the model's last run came to; None when nobody knows of one."""
+    result = getattr(model_run, "last_result", None)
+    if result is not None and isinstance(getattr(result, "success", None), bool):
+        return Verdict(result.success, str(result.error or "") if not result.success else "")
+    layout = SessionLayout(session_dir(model_run))
+    status, own = read_json(layout.status_file), read_json(layout.root / VERDICT_NAME)
+    attempt = status.get("attempt", 0) if status is not None else 0
+    if own is not None and own.get("attempt", 0) >= attempt:
+        return Verdict(bool(own["success"]), str(own.get("error", "")))
+    if status is None:
+        return None
+    if status.get("status") == "running":
+        return Verdict(False, "it is still running" if is_owned(layout) else "it ended without a result")
+    if status.get("status") == "completed":
+        return Verdict(True)
+    return Verdict(False, str((status.get("error") or {}).get("message") or status.get("status")))
