@@ -26,9 +26,31 @@ BOOT = (
 )
 """The first line of a worker: it takes the wire away from everybody before anything is imported."""
 
+TAKE_IN = """\
+import io,os,sys,tarfile
+n,b=int(sys.argv[2]),bytearray()
+while len(b)<n:
+ d=os.read(0,min(n-len(b),1<<20))
+ if not d:sys.exit('the package did not arrive')
+ b+=d
+s={'filter':'data'} if hasattr(tarfile,'data_filter') else {}
+tarfile.open(fileobj=io.BytesIO(b)).extractall(sys.argv[1],**s)
+del b
+"""
+"""What comes before that where the package comes over the wire, in front of the first frame."""
 
-def worker_argv(python: str, work_dir: PurePosixPath) -> list[str]:
-    """The command that starts a worker in `work_dir`, where the package is."""
+IN_BAND_BYTES = 1 << 20
+"""How large a package may be that is sent in front of the first frame."""
+
+
+def worker_argv(python: str, work_dir: PurePosixPath, in_band_bytes: int = 0) -> list[str]:
+    """
+    The command that starts a worker in `work_dir`, where the package is.
+
+    With `in_band_bytes` it is not there yet: the worker reads so many bytes of its standard input, a tar, first.
+    """
+    if in_band_bytes:
+        return [python, "-I", "-c", TAKE_IN + BOOT, str(work_dir), str(in_band_bytes)]
     return [python, "-I", "-c", BOOT, str(work_dir)]
 
 

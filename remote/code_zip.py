@@ -97,10 +97,10 @@ def _zipped(sources: list[tuple[str, bytes]]) -> bytes:
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: osiris-core\nVersion: {__version__}\n".encode()
     folders = {f"{parent.as_posix()}/" for name in files for parent in Path(name).parents if parent != Path()}
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted({*folders, *files}):
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.external_attr = (0o40755 << 16) | 0x10 if name.endswith("/") else 0o100644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, files.get(name, b""), compresslevel=1)
+            archive.writestr(entry, files.get(name, b""), compresslevel=9)
     return target.getvalue()

@@ -6,7 +6,7 @@ import secrets
 import threading
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from osiris_core.aftermath import Aftermath, stopped_by
 from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
@@ -14,11 +14,11 @@ from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
 from osiris_core.records import RunSummary
 from remote import folders
-from remote.bundle import pack_bundle, worker_argv
+from remote.bundle import IN_BAND_BYTES, pack_bundle, worker_argv
 from remote.client import RpcError, WorkerClient, WorkerLost
 from remote.homecoming import Homecoming
-from remote.packages import check_hello
-from remote.protocol import ErrorCode
+from remote.ordering import Order
+from remote.protocol import HEARTBEAT_INTERVAL_S, ErrorCode
 from remote.resume_files import earlier_files
 from remote.rpc_trace import RpcTrace
 from remote.sandbox import SandboxError
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
     from remote.config import RemoteConfig
     from remote.sandbox import Sandbox, Transport
 
-START_ANSWER_S = 30.0
-"""How long the worker may take to answer `start`: it imports its libraries meanwhile."""
 CANCEL_MARGIN_S = 20.0
 """How long after a cancel, or the run's limit, the worker's own ways of ending a run may take."""
+T = TypeVar("T")
 SUMMARY_LIMIT_S = 60.0
 """How long an engine whose steps are over may take to write down what they came to."""
+PACKING_LIMIT_S = 3600.0
+"""How long a worker may take to pack its results, while it says that it lives."""
 RECONNECTS = 3
+"""How often in a row a connection may break without one new event."""
 
 
 class RemoteRun:
@@ -65,6 +67,8 @@ class RemoteRun:
         self._session = run.session
         self._token = secrets.token_hex(16)
         self._sandbox = make_sandbox(run, context, self._token)
+        self._frugal = bool(getattr(self._sandbox, "frugal", False))
+        self._in_band = b""
         self._copies = run.session.journal.copies("engine")
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
@@ -75,6 +79,7 @@ class RemoteRun:
         self._cancel_sent_s: float | None = None
         self._steps_over = False
         self._has_all_events = False
+        self._connected = True
         self._placed = False
         self._released = False
         self._releasing = threading.Lock()
@@ -84,6 +89,7 @@ class RemoteRun:
     def cancel(self, reason: str) -> None:
         """Ask the run to stop, wherever it is; returns at once."""
         self._cancelled = self._cancelled or reason
+        self._run.cancel_reason = self._run.cancel_reason or reason  # for a place that is still being got
 
     def drive(self) -> RunSummary:
         """
@@ -94,12 +100,8 @@ class RemoteRun:
         """
         try:
             self._place()
-            client = self._connect(self._sandbox.open(worker_argv(self._sandbox.python, self._sandbox.work_dir)))
-            hello = client.hello(self._config.start_timeout_s, self._stop_if_cancelled)
-            check_hello(hello)
-            self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
-            self._stop_if_cancelled()
-            self._order(client)
+            argv = worker_argv(self._sandbox.python, self._sandbox.work_dir, len(self._in_band))
+            self._order(self._connect(self._sandbox.open(argv)))
             self.summary = self._follow()
         except Exception as exc:
             error = self._explained(exc)
@@ -133,7 +135,10 @@ class RemoteRun:
                 check=self._stop_if_cancelled,
             )
             try:
-                self._sandbox.put(target)
+                if self._frugal and self._bundle.size_bytes <= IN_BAND_BYTES:
+                    self._in_band = target.read_bytes()
+                else:
+                    self._sandbox.put(target)
             finally:
                 target.unlink()
         self._transfer["up_bytes"] = self._bundle.size_bytes
@@ -141,18 +146,24 @@ class RemoteRun:
         self._stop_if_cancelled()
 
     def _order(self, client: WorkerClient) -> None:
-        client.call(
-            "start",
-            {
-                "session_id": self._session.session_id,
-                "attempt": self._session.attempt,
-                "package_sha256": self._bundle.package_sha256,
-                "secrets": dict(self._run.prepared.secrets),
-                "resume": self._context.resume,
-                "unattended_timeout_s": self._config.unattended_timeout_s,
-            },
-            START_ANSWER_S,
-        )
+        params = {
+            "session_id": self._session.session_id,
+            "attempt": self._session.attempt,
+            "package_sha256": self._bundle.package_sha256,
+            "secrets": dict(self._run.prepared.secrets),
+            "resume": self._context.resume,
+            "unattended_timeout_s": self._config.unattended_timeout_s,
+            "unasked": self._frugal,
+        }
+        order = Order(params, self._in_band, self._stop_if_cancelled)
+        try:
+            hello = order.give(client, self._config.start_timeout_s)
+            self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
+        except WorkerLost:
+            if not self._frugal or not self._sandbox.fate().running:
+                raise
+            self._over_breaks(lambda: order.give_again(self._reconnect()), broken=1)
+        self._in_band = b""
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled is not None:
@@ -160,10 +171,31 @@ class RemoteRun:
         if self._timeout_s is not None and monotonic() > self._started_s + self._timeout_s:
             raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
 
-    def _connect(self, transport: Transport) -> WorkerClient:
+    def _connect(self, transport: Transport, *, again: bool = False) -> WorkerClient:
         self._transport = transport
-        self._client = WorkerClient(transport, self._copies, self._note, self._note_stray, self._trace)
+        # A worker that says how it is unasked is only asked so that it hears of a host now and then.
+        seldom_s = max(self._config.unattended_timeout_s / 3, HEARTBEAT_INTERVAL_S)
+        self._client = WorkerClient(
+            transport,
+            self._copies,
+            self._note,
+            self._note_stray,
+            self._trace,
+            ask_interval_s=seldom_s if self._frugal else HEARTBEAT_INTERVAL_S,
+            in_midst=again,
+        )
         return self._client
+
+    def _over_breaks(self, work: Callable[[], T], broken: int = 0) -> T:
+        """What `work` gives, again after each break of the connection, as long as the worker lives and gets on."""
+        while True:
+            before = self._copies.last_seq
+            try:
+                return work()
+            except WorkerLost:
+                broken = 1 if self._copies.last_seq > before else broken + 1
+                if broken > RECONNECTS or not self._sandbox.fate().running:
+                    raise
 
     # Followed to its end.
 
@@ -171,17 +203,17 @@ class RemoteRun:
         deadline_s = None
         if self._timeout_s is not None:
             deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
-        broken = 0
-        while True:
-            try:
-                assert self._client is not None
-                self._wait_for_steps(self._client, deadline_s)
-                return self._fetch_summary(self._client)
-            except WorkerLost:
-                broken += 1
-                if broken > RECONNECTS or not self._sandbox.fate().running:
-                    raise
-                self._reconnect()
+
+        def follow() -> RunSummary:
+            assert self._client is not None
+            if not self._connected:
+                client = self._reconnect()
+                client.call("replay", {"after_seq": self._copies.last_seq})
+            self._connected = False  # until the whole of it went well
+            self._wait_for_steps(self._client, deadline_s)
+            return self._fetch_summary(self._client)
+
+        return self._over_breaks(follow)
 
     def _wait_for_steps(self, client: WorkerClient, deadline_s: float | None) -> None:
         while not self._steps_over:
@@ -197,16 +229,9 @@ class RemoteRun:
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
 
     def _fetch_summary(self, client: WorkerClient) -> RunSummary:
-        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
-        while True:
-            try:
-                answer = client.call("get_summary")
-                break
-            except RpcError as exc:
-                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
-                    raise
-            client.wait(lambda: False, pause_s)
-            pause_s = min(pause_s * 1.5, 0.1)
+        if self._frugal:
+            client.wait(lambda: client.summary is not None, PACKING_LIMIT_S)
+        answer = client.summary if client.summary is not None else self._asked_summary(client)
         if self._copies.last_seq < answer["last_seq"]:
             client.call("replay", {"after_seq": self._copies.last_seq})
             client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
@@ -214,11 +239,22 @@ class RemoteRun:
         self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
         return RunSummary.from_json(answer["summary"])
 
-    def _reconnect(self) -> None:
+    def _asked_summary(self, client: WorkerClient) -> dict[str, Any]:
+        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
+        while True:
+            try:
+                answer: dict[str, Any] = client.call("get_summary")
+                return answer
+            except RpcError as exc:
+                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
+                    raise
+            client.wait(lambda: False, pause_s)
+            pause_s = min(pause_s * 1.5, 0.1)
+
+    def _reconnect(self) -> WorkerClient:
         assert self._transport is not None
         self._transport.close()
-        client = self._connect(self._sandbox.reconnect())
-        client.call("replay", {"after_seq": self._copies.last_seq})
+        return self._connect(self._sandbox.reconnect(), again=True)
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["event"] in ("steps.complete", "steps.error"):
@@ -271,7 +307,7 @@ class RemoteRun:
         """
         if not self._placed or self._transport is None:
             return
-        if self._client is not None:
+        if self._client is not None and not self._frugal:
             self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
         started_s = monotonic()
         home = Homecoming(self._session.layout)
