@@ -15,7 +15,6 @@ from adapters.docker_engine.exec import CommandPlace
 from adapters.docker_engine.gc import find_leftovers
 from adapters.docker_engine.sandbox import DockerSandbox
 from adapters.docker_engine.spec import network_of
-from adapters.docker_engine.variables import declared, missing
 from adapters.docker_image.check import image_problems
 from adapters.docker_image.ensure import ensure_image, set_up
 from osiris_core.adapter import ExecutionAdapter
@@ -23,6 +22,7 @@ from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
 from remote.adapter import RemoteAdapter
 from remote.sandbox import SandboxError
+from remote.variables import declared, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

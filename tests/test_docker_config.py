@@ -9,11 +9,11 @@ import pytest
 
 from adapters.docker_engine.config import DockerConfig, size_bytes
 from adapters.docker_engine.spec import ContainerSpec, container_body
-from adapters.docker_engine.variables import declared
 from adapters.docker_engine.volumes import parse_volumes
 from osiris_core import ExecutionContext
 from osiris_core.errors import ConfigError
 from osiris_core.factory import _configured
+from remote.variables import declared
 
 if TYPE_CHECKING:
     from pathlib import Path
