@@ -108,7 +108,7 @@ class Exchange:
             await self._send_piece(data[start : start + size])
 
     async def _send_piece(self, piece: bytes) -> None:
-        for kind in ("cut", "stall"):
+        for kind in ("cut", "stall", "truncate"):
             fault = self.faults.get(kind)
             if fault and self.seen.down_bytes + len(piece) > fault.at_byte:
                 rest = piece[: max(0, fault.at_byte - self.seen.down_bytes)]
@@ -116,6 +116,9 @@ class Exchange:
                     self.seen.down_bytes += len(rest)
                     await self.connection.send_body(rest)
                 if kind == "stall":
+                    await self.hang()
+                if kind == "truncate":
+                    await self.finish()
                     await self.hang()
                 # What the kernel still holds is thrown away by a reset: the client shall get those bytes.
                 await asyncio.sleep(0.02)

@@ -19,6 +19,7 @@ Kind = Literal[
     "drop_end",
     "end_early",
     "cut_upload",
+    "truncate",
 ]
 
 
@@ -85,6 +86,10 @@ class Faults:
     def stall(self, pattern: str, at_byte: int, times: int | None = 1) -> Fault:
         """Nothing comes any more after so many bytes of the answer's body; the connection stays."""
         return self._add(Fault("stall", re.compile(pattern), times, at_byte=at_byte))
+
+    def truncate(self, pattern: str, at_byte: int, times: int | None = 1) -> Fault:
+        """An answer without a known length ends after so many bytes of its body, as if that were all."""
+        return self._add(Fault("truncate", re.compile(pattern), times, at_byte=at_byte))
 
     def drop_end(self, pattern: str, times: int | None = 1) -> Fault:
         """A stream ends cleanly, without its `end` event and its end envelope."""

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.e2b_server import files, process_service
+from tests.e2b_server import files, filesystem_service, process_service
 from tests.e2b_server.connect_protocol import RpcError, answer_error
 from tests.e2b_server.connection import Connection
 from tests.e2b_server.control_plane import ControlPlane, Refused
@@ -20,6 +20,7 @@ from tests.e2b_server.exchange import Exchange
 from tests.e2b_server.faults import Faults
 from tests.e2b_server.policy import Policy
 from tests.e2b_server.seen import Request, Seen, kind_of
+from tests.e2b_server.template_plane import TemplatePlane
 from tests.e2b_server.templates import Templates
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class E2BServer:
 
     def __enter__(self) -> Self:
         self.templates = Templates(self.folder / "templates")
+        self._template_plane = TemplatePlane(self.templates)
         self._plane = ControlPlane(self.folder / "sandboxes", self.templates, self.policy)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="e2b-server", daemon=True)
@@ -233,9 +235,11 @@ class E2BServer:
                 await _canned(exchange, answer.status, answer.body, answer.headers)
             elif exchange.seen.path.startswith(ENVD_PATHS):
                 await self._envd(exchange)
+            elif exchange.seen.kind == "template.upload":
+                await self._template_plane.upload(exchange)
             elif exchange.headers.get("x-api-key") != self.api_key:
                 await exchange.refuse(401, "Invalid API key, please visit https://e2b.dev/docs for more information.")
-            else:
+            elif not await self._template_plane.serve(exchange):
                 await self._plane.serve(exchange)
         except Refused as exc:
             code = {} if exc.error_code is None else {"error_code": exc.error_code}
@@ -262,10 +266,8 @@ class E2BServer:
                 await exchange.refuse(401, "unauthorized access, please provide a valid access token")
             else:
                 service, method = path[1:].split("/", 1)
-                if service == "process.Process":
-                    await process_service.serve(method, exchange, sandbox)
-                else:
-                    raise RpcError("unimplemented", f"{service} is to come")
+                serve = process_service.serve if service == "process.Process" else filesystem_service.serve
+                await serve(method, exchange, sandbox)
         finally:
             sandbox.connections.discard(exchange.connection)
 
