@@ -545,7 +545,7 @@ def test_a_watch_tells_what_changes(e2b_server: E2BServer) -> None:
 
 
 def test_a_template_is_built_for_real(e2b_server: E2BServer, tmp_path: Path) -> None:
-    """Files, variables, directory and what its commands made are in its sandboxes; sizes are granted; tags lead to it."""
+    """Files, variables and what its commands made are in its sandboxes; sizes are granted; tags lead to it."""
     context = tmp_path / "context"
     context.mkdir()
     (context / "settings.txt").write_text("from here")

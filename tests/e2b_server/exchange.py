@@ -124,11 +124,13 @@ class Exchange:
                 await asyncio.sleep(0.02)
                 self.reset()
         self.seen.down_bytes += len(piece)
+        self.seen.answered_s = self.seen.answered_s or monotonic()
         await self.connection.send_body(piece)
 
     async def finish(self) -> None:
         await self.connection.finish()
         self.seen.ended_s = monotonic()
+        self.seen.answered_s = self.seen.answered_s or self.seen.ended_s
 
     async def hang(self) -> None:
         """

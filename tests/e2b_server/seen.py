@@ -60,6 +60,7 @@ class Request:
         body: Its first mebibyte.
         status: Of the answer; 0 as long as there is none, and for good when it was lost on the way.
         fault: The kinds of the faults it met.
+        answered_s: When the first byte of the answer's body, or its head without one, was sent; 0 before. Monotonic.
         ended_s: When the last byte of the answer was sent or the connection ended; 0 before. Monotonic, as `started_s`.
     """
 
@@ -72,6 +73,7 @@ class Request:
     started_s: float
     sandbox_id: str = ""
     status: int = 0
+    answered_s: float = 0.0
     ended_s: float = 0.0
     up_bytes: int = 0
     down_bytes: int = 0
