@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adapters.docker import DockerAdapter, DockerConfig
+    from adapters.e2b import E2BAdapter, E2BConfig
     from adapters.local import LocalAdapter, LocalConfig
     from adapters.process import ProcessAdapter, ProcessConfig
     from remote.adapter import RemoteAdapter
@@ -17,6 +18,8 @@ else:
     _PLACES = {
         "DockerAdapter": "adapters.docker",
         "DockerConfig": "adapters.docker",
+        "E2BAdapter": "adapters.e2b",
+        "E2BConfig": "adapters.e2b",
         "Fate": "remote.sandbox",
         "FileTransport": "remote.file_transport",
         "FolderFiles": "remote.pipe_transport",
@@ -44,6 +47,8 @@ else:
 __all__ = [
     "DockerAdapter",
     "DockerConfig",
+    "E2BAdapter",
+    "E2BConfig",
     "Fate",
     "FileTransport",
     "FolderFiles",

@@ -1,0 +1,314 @@
+"""A `Sandbox` that is one sandbox of E2B's, made for one run."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import PurePosixPath
+from shlex import quote
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from adapters.e2b_cloud import creation, transfer
+from adapters.e2b_cloud.errors import AnswerLost, E2BUnreachable, NothingThere, NotNow, SandboxGone, translate
+from adapters.e2b_cloud.lifetime import keep_alive
+from adapters.e2b_cloud.loop import PrivateLoop
+from adapters.e2b_cloud.outlook import Outlook
+from adapters.e2b_cloud.patience import patiently
+from adapters.e2b_cloud.transport import StreamTransport, open_connected, open_started
+from osiris_core.errors import ExecutionError, FailureClass
+from remote.sandbox import Fate, SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from adapters.e2b_cloud.account import Account
+    from adapters.e2b_cloud.config import E2BConfig
+    from adapters.e2b_cloud.creation import Wanted
+
+MARKER = "OSIRIS_WORKER_TOKEN"
+"""The variable of the worker's process that holds the run's token, by which it is found again."""
+PACKAGE = "package.tar"
+RECONNECT_LIMIT_S = 60.0
+"""How long a sandbox that cannot be reached is asked again: a deploy of E2B's edge cuts every stream."""
+KILL_LIMIT_S = 30.0
+
+
+class E2BSandbox:
+    """
+    One run's sandbox. It may be asked for its end, and stopped, from any thread.
+
+    Args:
+        account: Whose it is.
+        config: What it has and may do.
+        wanted: What is asked for when it is made.
+        say: Told what a person should know, and how bad it is (`info`, `warning`).
+        check: Called while something is waited for; what it raises is raised.
+        facts: Where what is known of the sandbox is put, for the report.
+        record: Writes facts down that find the worker again after a crash.
+    """
+
+    frugal = True
+
+    def __init__(
+        self,
+        account: Account,
+        config: E2BConfig,
+        wanted: Wanted,
+        *,
+        say: Callable[[str, str], None],
+        check: Callable[[], None],
+        facts: dict[str, Any],
+        record: Callable[[str], None],
+    ) -> None:
+        name = f"osiris-{wanted.token[:12]}"
+        self.work_dir = PurePosixPath(config.working_dir, name) if config.working_dir else PurePosixPath(name)
+        self.python = "python3"
+        self.reads_in_place: dict[str, str] = {}
+        self._account = account
+        self._config = config
+        self._wanted = wanted
+        self._say = say
+        self._check = check
+        self._facts = facts
+        self._record = record
+        self._loop = PrivateLoop.shared()
+        self._requests: Counter[str] = Counter()
+        self._creation: creation.Creation | None = None
+        self._sandbox: Any = None
+        self._transport: StreamTransport | None = None
+        self._pid: int | None = None
+        self._outlook: Outlook | None = None
+        self._keeping: Any = None
+        self._has_package = False
+        self._asked = False
+        self._stopped = ""
+        self._is_stopped = False
+        self._lock = threading.Lock()
+        facts["requests"] = self._requests
+
+    # There.
+
+    def start(self) -> str:
+        started_s = monotonic()
+        with self._lock:
+            if self._is_stopped:
+                raise SandboxError("the run was stopped", failure_class=FailureClass.CANCELLED)
+            self._asked = True  # from here on there may be something to kill
+        made = creation.Creation(self._account, self._loop, self._wanted, self._count, self._check, self._say)
+        self._creation = made
+        try:
+            self._take(made.make())
+        except SandboxError as exc:
+            if not isinstance(exc, AnswerLost) and exc.failure_class is not FailureClass.PROTOCOL:
+                self._asked = False  # refused, or never heard: nothing was made
+            raise
+        self.python = made.python
+        self._facts.update(template=made.template, create_ms=round((monotonic() - started_s) * 1000, 3))
+        return str(self._sandbox.sandbox_id)
+
+    def _take(self, sandbox: Any) -> None:
+        """Take charge of a sandbox: look at it once, and keep it alive."""
+        self._sandbox = sandbox
+        self._outlook = Outlook(self._loop, sandbox, self._wanted, self._facts, self._count)
+
+        def say(text: str) -> None:
+            self._say(text, "warning")
+
+        self._keeping = self._loop.begin(keep_alive(sandbox, self._wanted.lifetime, say, self._count))
+
+    def _count(self, kind: str) -> None:
+        self._requests[kind] += 1
+
+    def put(self, archive: Path) -> None:
+        self._count("upload")
+        target = str(self.work_dir / PACKAGE)
+        self._loop.run(transfer.upload(self._sandbox, archive, target, self._config.user), self._check)
+        self._has_package = True
+
+    def open(self, argv: Sequence[str]) -> StreamTransport:
+        assert self._outlook is not None
+        self._outlook.require(self._say)
+        command = self._command(argv)
+        deadline_s = monotonic() + RECONNECT_LIMIT_S
+        while True:
+            try:
+                transport = self._start(command)
+                break
+            except (E2BUnreachable, NotNow) as exc:
+                # Whether it was started is not known: one that waits for its first word is ended, and started anew.
+                self._check()
+                if monotonic() > deadline_s:
+                    raise
+                self._say(f"{exc}; it is tried again", "warning")
+                patiently(self._end_strays, deadline_s, self._check)
+        self._transport, self._pid = transport, transport.pid
+        self._record(str(transport.pid))
+        return transport
+
+    def _start(self, command: str) -> StreamTransport:
+        return open_started(
+            self._loop,
+            self._sandbox.commands,
+            command,
+            {MARKER: self._wanted.token, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            user=self._config.user,
+            count=self._count,
+            timeout_s=self._config.request_timeout_s,
+            check=self._check,
+        )
+
+    def _command(self, argv: Sequence[str]) -> str:
+        """
+        A shell command that becomes the worker. The shell, in which the user's profile was read, is replaced by it.
+
+        Paths are relative to the user's home, for files as for this command; only the shell knows where that is.
+        """
+        folder = quote(str(self.work_dir))
+        place = folder if self.work_dir.is_absolute() else f'"$HOME"/{folder}'
+        unpack = f"tar -xf {PACKAGE} && rm {PACKAGE} && " if self._has_package else ""
+        words = " ".join('"$PWD"' if item == str(self.work_dir) else quote(item) for item in argv)
+        return f"mkdir -p {place} && cd {place} && {unpack}exec {words}"
+
+    def _end_strays(self) -> None:
+        """No process of this run's is alive in the sandbox."""
+        for pid in self._pids():
+            with translate("a worker cannot be ended", self._account.redactor):
+                self._count("signal")
+                self._loop.run(self._sandbox.commands.kill(pid), self._check)
+
+    def _pids(self) -> list[int]:
+        with translate("the sandbox's processes cannot be listed", self._account.redactor):
+            self._count("processes")
+            found = self._loop.run(self._sandbox.commands.list(), self._check)
+        return [int(item.pid) for item in found if item.envs.get(MARKER) == self._wanted.token]
+
+    # Again.
+
+    def reconnect(self) -> StreamTransport:
+        if self._transport is not None:
+            self._transport.close()
+        self._transport = patiently(self._connected, monotonic() + RECONNECT_LIMIT_S, self._check)
+        self._record(str(self._transport.pid))
+        return self._transport
+
+    def _connected(self) -> StreamTransport:
+        if self._pid is None:
+            pids = self._pids()
+            if not pids:
+                raise NothingThere("there is no worker of this run in the sandbox")
+            self._pid = pids[0]
+        return open_connected(
+            self._loop, self._sandbox.commands, self._pid, count=self._count, timeout_s=self._config.request_timeout_s
+        )
+
+    def adopt(self, native_id: str | None) -> bool:
+        """
+        Take over the place that an earlier controller made with this sandbox's token, by its id where that is known,
+        else by the token; False when there is none. `reconnect`, `get`, `fate` and `stop` work on it afterwards.
+        """
+        self._asked = True
+        with translate("the sandbox cannot be taken over", self._account.redactor, self._account.address):
+            found = creation.adopted(self._account, self._loop, self._wanted, native_id, self._count, self._check)
+        if found is None:
+            return False
+        self._take(found)
+        return True
+
+    # Home.
+
+    def get(self, folder: str) -> Iterator[bytes]:
+        """What the worker packed; packed here, by one more request, where it could not do that any more."""
+        with translate(f"{folder} cannot be fetched from the sandbox", self._account.redactor):
+            yield from transfer.fetched(
+                self._loop, self._sandbox, self.work_dir, folder, user=self._config.user, count=self._count
+            )
+
+    def fate(self) -> Fate:
+        facts = {"sandbox": str(self._sandbox.sandbox_id)} if self._sandbox is not None else {}
+        if self._transport is None and self._pid is None:
+            return Fate(running=False, message="the worker was not started", facts=facts)
+        if self._transport is not None and (code := self._transport.exit_code) is not None:
+            return Fate(running=False, exit_code=code, message=self._how(code), facts=facts)
+        try:
+            with translate("the sandbox cannot be looked at", self._account.redactor):
+                self._count("health")
+                alive = self._loop.run(self._sandbox.is_running(request_timeout=10))
+        except SandboxGone:
+            alive = False
+        except SandboxError as exc:
+            return Fate(running=True, message=str(exc), facts=facts)
+        if not alive:
+            message = "the sandbox is gone: it was killed, paused, or lived to its end"
+            return Fate(running=False, message=message, facts=facts)
+        return Fate(running=True, facts=facts)
+
+    def _how(self, code: int) -> str:
+        if code == -1:
+            return (
+                "the worker was killed in the sandbox; where that was for lack of memory, a template with more of it "
+                "helps (memory_mb)"
+            )
+        words = self._transport.stderr_tail().strip().rpartition("\n")[2] if self._transport is not None else ""
+        if code in (126, 127):
+            return f"template {self._facts.get('template')} cannot run a worker: {words or 'it has no python3'}"
+        return f"the worker ended with exit code {code}"
+
+    # Gone.
+
+    def stop(self, *, keep: bool = False) -> str:
+        """
+        No process of the sandbox is alive, and it is gone, on return; one that is kept has no worker any more.
+
+        Raises:
+            SandboxError: Not within half a minute: E2B does not answer. `osiris runs gc` removes it later.
+        """
+        with self._lock:
+            if self._is_stopped:
+                return self._stopped
+            if self._keeping is not None:
+                self._keeping.cancel()
+            if self._transport is not None:  # its end would be looked into, by a request
+                self._transport.close()
+            if self._asked:
+                self._stopped = self._kept() if keep and self._sandbox is not None else self._killed()
+            self._is_stopped = True
+            return self._stopped
+
+    def _killed(self) -> str:
+        deadline_s = monotonic() + KILL_LIMIT_S
+
+        def kill() -> None:
+            with translate("the sandbox cannot be killed", self._account.redactor, self._account.address):
+                if self._sandbox is not None:
+                    self._count("kill")
+                    self._loop.run(self._account.sandboxes.kill(self._sandbox.sandbox_id))
+                elif self._creation is not None:  # asked for, and the answer was not waited for or never came
+                    self._creation.give_up()
+
+        try:
+            patiently(kill, deadline_s)
+        except SandboxError as exc:
+            raise SandboxError(f"{exc}; osiris runs gc removes it later", failure_class=exc.failure_class) from None
+        return ""
+
+    def _kept(self) -> str:
+        """End the worker, so that nothing of the run goes on, and leave the rest for who wants to look."""
+        sandbox_id = str(self._sandbox.sandbox_id)
+        try:
+            patiently(self._end_strays, monotonic() + KILL_LIMIT_S)
+            state = "is kept until its life ends"
+            if self._config.on_timeout == "pause":
+                with translate("the sandbox cannot be paused", self._account.redactor):
+                    self._count("pause")
+                    self._loop.run(self._sandbox.pause())
+                state = "is paused"
+        except SandboxGone:
+            return ""
+        except ExecutionError as exc:
+            state = f"is kept until its life ends ({exc})"
+        return (
+            f"sandbox {sandbox_id} {state}: Sandbox.connect('{sandbox_id}') of the SDK looks into it, the run's folder "
+            f"is {self.work_dir}, and osiris runs gc removes it"
+        )
