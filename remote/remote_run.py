@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osiris_core.aftermath import Aftermath, stopped_by
-from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
+from osiris_core.errors import ExecutionError, FailureClass, OsirisError, RunCancelled, RunTimeout
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
 from osiris_core.records import RunSummary
@@ -68,14 +68,16 @@ class RemoteRun:
         self._token = secrets.token_hex(16)
         self._sandbox = make_sandbox(run, context, self._token)
         self._frugal = bool(getattr(self._sandbox, "frugal", False))
+        self._is_told = False
         self._in_band = b""
+        self._home: Homecoming | None = None
         self._copies = run.session.journal.copies("engine")
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
         self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
         self._cancelled: str | None = run.cancel_reason
         self._timeout_s: float | None = run.prepared.settings.get("timeout_s")
-        self._started_s = monotonic()
+        self._started_s = self._fetched_s = monotonic()
         self._cancel_sent_s: float | None = None
         self._steps_over = False
         self._has_all_events = False
@@ -105,6 +107,9 @@ class RemoteRun:
             self.summary = self._follow()
         except Exception as exc:
             error = self._explained(exc)
+            if (told := self._told_by_results(error)) is not None:
+                self.summary = told
+                return told
             self._conclude(error)
             if error is exc:
                 raise
@@ -173,6 +178,7 @@ class RemoteRun:
 
     def _connect(self, transport: Transport, *, again: bool = False) -> WorkerClient:
         self._transport = transport
+        self._is_told = self._frugal and not getattr(transport, "is_asked_only", False)
         # A worker that says how it is unasked is only asked so that it hears of a host now and then.
         seldom_s = max(self._config.unattended_timeout_s / 3, HEARTBEAT_INTERVAL_S)
         self._client = WorkerClient(
@@ -181,7 +187,7 @@ class RemoteRun:
             self._note,
             self._note_stray,
             self._trace,
-            ask_interval_s=seldom_s if self._frugal else HEARTBEAT_INTERVAL_S,
+            ask_interval_s=seldom_s if self._is_told else HEARTBEAT_INTERVAL_S,
             in_midst=again,
         )
         return self._client
@@ -229,7 +235,7 @@ class RemoteRun:
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
 
     def _fetch_summary(self, client: WorkerClient) -> RunSummary:
-        if self._frugal:
+        if self._is_told:
             client.wait(lambda: client.summary is not None, PACKING_LIMIT_S)
         answer = client.summary if client.summary is not None else self._asked_summary(client)
         if self._copies.last_seq < answer["last_seq"]:
@@ -287,6 +293,18 @@ class RemoteRun:
             message += f"; it said last: {tail.strip().splitlines()[-1]}"
         return ExecutionError(message, failure_class=failure_class, details=details)
 
+    def _told_by_results(self, error: Exception) -> RunSummary | None:
+        """What a worker that cannot be heard any more wrote down at the end of its run, if it came to that."""
+        if getattr(error, "failure_class", None) is not FailureClass.INFRA_LOST:
+            return None
+        with suppress(OsirisError, OSError, ValueError, KeyError, TypeError):
+            home = self._fetched()
+            if home is not None and (written := home.summary()) is not None:
+                summary = RunSummary.from_json(written)
+                self._complete_journal(home.journal)
+                return summary
+        return None
+
     def _conclude(self, error: Exception) -> None:
         if not isinstance(error, ExecutionError):
             return
@@ -305,18 +323,25 @@ class RemoteRun:
         Raises:
             CollectError: They cannot be fetched, or are not what the engine said they are.
         """
-        if not self._placed or self._transport is None:
-            return
-        if self._client is not None and not self._frugal:
-            self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
-        started_s = monotonic()
-        home = Homecoming(self._session.layout)
-        if not home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+        home = self._fetched()
+        if home is None:
             return  # no engine ran there: what an earlier attempt left here stays
         self._complete_journal(home.journal)
         home.verify(self.summary.artifacts if self.summary is not None else ())
         home.move_in()
-        self._note_transfer("down", started_s)
+        self._note_transfer("down", self._fetched_s)
+
+    def _fetched(self) -> Homecoming | None:
+        """What the worker left, unpacked beside the session's own; None when there is nothing. Fetched once."""
+        if self._home is not None or not self._placed or self._transport is None:
+            return self._home
+        if self._client is not None and not self._frugal:
+            self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
+        self._fetched_s = monotonic()
+        home = Homecoming(self._session.layout)
+        if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+            self._home = home
+        return self._home
 
     def _note_transfer(self, direction: str, started_s: float) -> None:
         duration_ms = self._transfer[f"{direction}_ms"] = round((monotonic() - started_s) * 1000, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from concurrent import futures
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 PENDING_LIMIT_S = 8.0
 """How long an answer is waited for of which only the sandbox's end is still wanted."""
-FIND_LIMIT_S = 15.0
+LOOK_INTERVAL_S = 1.0
+FIND_LIMIT_S = 5.0
 """How long a sandbox whose answer was lost is looked for: it is listed a moment after it was made."""
 
 
@@ -103,7 +104,7 @@ class Creation:
         self._refuse_what_only_a_template_gives()
         return self._with_packages()
 
-    def _made(self, template: str, network: Mapping[str, Any]) -> Any:
+    def _made(self, template: str, network: Mapping[str, Any], *, again: bool = False) -> Any:
         try:
             with translate("the sandbox cannot be made", self._account.redactor, self._account.address):
                 self._count("create")
@@ -113,11 +114,14 @@ class Creation:
                 self._pending = None
                 return made
         except AnswerLost as exc:
-            found = self._found_again()
-            if found is None:
+            if (found := self._found_again()) is not None:
+                self._say(f"{exc}; the sandbox was found again by its metadata", "warning")
+                return found
+            if again:
                 raise
-            self._say(f"{exc}; the sandbox was found again by its metadata", "warning")
-            return found
+            # Nothing was made, as far as can be seen; the key makes it the same request if it was after all.
+            self._say(f"{exc}; it is asked for once more", "warning")
+            return self._made(template, network, again=True)
 
     async def _asked_for(self, template: str, network: Mapping[str, Any]) -> Any:
         wanted = self._wanted
@@ -132,11 +136,11 @@ class Creation:
 
     def give_up(self) -> None:
         """No sandbox of this making is alive on return. Raises as the SDK does."""
-        if self._pending is not None:
-            with suppress(Exception):  # it failed, or takes too long: what carries the token is looked for below
-                made = self._pending.result(PENDING_LIMIT_S)
-                self._count("kill")
-                self._loop.run(self._account.sandboxes.kill(made.sandbox_id))
+        deadline_s = monotonic() + PENDING_LIMIT_S
+        while self._pending is not None and not self._pending.done() and monotonic() < deadline_s:
+            futures.wait([self._pending], LOOK_INTERVAL_S)
+            # It may be there though the answer never comes; and what is there now was made by no later request.
+            if not self._pending.done() and kill_all(self._account, self._loop, self._wanted.token, self._count):
                 return
         kill_all(self._account, self._loop, self._wanted.token, self._count)
 
@@ -256,9 +260,11 @@ def adopted(
         return None
 
 
-def kill_all(account: Account, loop: PrivateLoop, token: str, count: Callable[[str], None]) -> None:
-    """Every sandbox that carries the token is gone on return. Raises as the SDK does."""
+def kill_all(account: Account, loop: PrivateLoop, token: str, count: Callable[[str], None]) -> int:
+    """Every sandbox that carries the token is gone on return; how many that were. Raises as the SDK does."""
     count("list")
-    for item in loop.run(sandboxes_with(account, {TOKEN: token})):
+    found = loop.run(sandboxes_with(account, {TOKEN: token}))
+    for item in found:
         count("kill")
         loop.run(account.sandboxes.kill(item.sandbox_id))
+    return len(found)

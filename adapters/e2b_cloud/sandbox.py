@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.e2b_cloud import creation, transfer
 from adapters.e2b_cloud.errors import AnswerLost, E2BUnreachable, NothingThere, NotNow, SandboxGone, translate
+from adapters.e2b_cloud.files import CommandFiles
 from adapters.e2b_cloud.lifetime import keep_alive
 from adapters.e2b_cloud.loop import PrivateLoop
 from adapters.e2b_cloud.outlook import Outlook
 from adapters.e2b_cloud.patience import patiently
 from adapters.e2b_cloud.transport import StreamTransport, open_connected, open_started
 from osiris_core.errors import ExecutionError, FailureClass
+from remote.file_transport import FileTransport
 from remote.sandbox import Fate, SandboxError
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class E2BSandbox:
         self._outlook: Outlook | None = None
         self._keeping: Any = None
         self._has_package = False
+        self._has_spoken = False
         self._asked = False
         self._stopped = ""
         self._is_stopped = False
@@ -186,9 +189,16 @@ class E2BSandbox:
 
     # Again.
 
-    def reconnect(self) -> StreamTransport:
-        if self._transport is not None:
-            self._transport.close()
+    def reconnect(self) -> StreamTransport | FileTransport:
+        before = self._transport
+        if before is not None:
+            before.close()
+            self._has_spoken = self._has_spoken or before.has_output
+            if self._has_spoken and before.is_again and not before.has_output:
+                # It was connected to again, and silent: something that is attached since a pause swallows it all.
+                self._say("nothing comes over the worker's stream; its files are read instead", "warning")
+                files = CommandFiles(self._loop, self._sandbox, self.work_dir, self._config.user, self._count)
+                return FileTransport(files, lambda: self.fate().running)
         self._transport = patiently(self._connected, monotonic() + RECONNECT_LIMIT_S, self._check)
         self._record(str(self._transport.pid))
         return self._transport

@@ -41,6 +41,7 @@ class Output:
         self._room: asyncio.Event | None = None
         self._stderr = b""
         self._end: str | None = None
+        self.has_come = False
 
     # In the loop.
 
@@ -48,6 +49,7 @@ class Output:
         """Called with standard output, which is JSON in UTF-8: decoding it lost nothing."""
         data = text.encode("utf-8", "surrogatepass")
         with self._arrived:
+            self.has_come = True
             self._pieces.append(data)
             self._size_bytes += len(data)
             self._arrived.notify()
@@ -102,11 +104,13 @@ class StreamTransport:
     Attributes:
         pid: The process's, in the sandbox.
         exit_code: How it ended, once that was said on this stream; negative when it was killed.
+        is_again: The process was running already.
     """
 
     def __init__(self, loop: PrivateLoop, commands: Any, count: Callable[[str], None], timeout_s: float) -> None:
         self.pid = -1
         self.exit_code: int | None = None
+        self.is_again = False
         self._loop = loop
         self._commands = commands
         self._count = count
@@ -176,6 +180,11 @@ class StreamTransport:
             raise TransportClosed("it was closed here")
         return self._output.take(timeout_s)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether anything came."""
+        return self._output.has_come
+
     def stderr_tail(self) -> str:
         return self._output.stderr_tail()
 
@@ -243,6 +252,7 @@ def open_connected(
         SandboxError: It cannot be reached, or is not there any more.
     """
     transport = StreamTransport(loop, commands, count, timeout_s)
+    transport.is_again = True
     count("connect")
 
     async def stream(output: Output) -> Any:
