@@ -2,8 +2,8 @@
 A server in a process of its own, for measurements: `python -m tests.e2b_server FOLDER`.
 
 Says where it is, and then answers each line of its input, all of it JSON: {"policy": {...}} sets what is named,
-{"act": "requests"} gives the record of requests, {"act": "clear"} forgets it, {"act": "cut_streams"} cuts them.
-Ends with its input.
+{"cut": [pattern, at_byte, times]} cuts answers, {"act": "requests"} gives the record of requests, {"act": "clear"}
+forgets it and the cuts. Ends with its input.
 """
 
 from __future__ import annotations
@@ -15,27 +15,19 @@ from typing import Any
 
 from tests.e2b_server.server import E2BServer
 
+FACTS = ("kind", "started_s", "answered_s", "ended_s", "up_bytes", "down_bytes")
+
 
 def answer(server: E2BServer, question: dict[str, Any]) -> Any:
     for name, value in question.get("policy", {}).items():
         setattr(server.policy, name, value)
-    match question.get("act"):
-        case "requests":
-            return [
-                {
-                    "kind": request.kind,
-                    "started_s": request.started_s,
-                    "answered_s": request.answered_s,
-                    "ended_s": request.ended_s,
-                    "up_bytes": request.up_bytes,
-                    "down_bytes": request.down_bytes,
-                }
-                for request in server.seen.requests
-            ]
-        case "clear":
-            server.seen.clear()
-        case "cut_streams":
-            return server.cut_streams()
+    if "cut" in question:
+        server.faults.cut(*question["cut"])
+    if question.get("act") == "clear":
+        server.seen.clear()
+        server.faults.clear()
+    if question.get("act") == "requests":
+        return [{name: getattr(request, name) for name in FACTS} for request in server.seen.requests]
     return None
 
 

@@ -149,12 +149,17 @@ class Sandbox:
         for connection in list(self.connections):
             connection.reset()
 
+    async def haunt(self) -> None:
+        """Reset every stream and let what stands behind it live on, unread."""
+        for process in self.running():
+            process.haunt()
+        self._leave_streams()
+
     async def pause(self) -> None:
         """Stop every process where it is. Connections break."""
         self.state = "paused"
         if self.policy.ghosts:
-            for process in self.running():
-                process.haunt()
+            await self.haunt()
         self._leave_streams()
         await asyncio.to_thread(self.tree.stop)
 

@@ -43,7 +43,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     (r"/filesystem\.Filesystem/.*Watch", "watch"),
     (r"GET /health$", "health"),
 )
-BODY_KEPT_BYTES = 1 << 20
+BODY_KEPT_BYTES = 4 << 20
 
 
 def kind_of(request_line: str) -> str:
@@ -57,7 +57,7 @@ class Request:
     One request.
 
     Attributes:
-        body: Its first mebibyte.
+        body: Its first 4 MiB.
         status: Of the answer; 0 as long as there is none, and for good when it was lost on the way.
         fault: The kinds of the faults it met.
         answered_s: When the first byte of the answer's body, or its head without one, was sent; 0 before. Monotonic.

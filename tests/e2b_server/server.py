@@ -124,6 +124,14 @@ class E2BServer:
     def pause(self, sandbox_id: str) -> None:
         self._do(self._plane.sandboxes[sandbox_id].pause())
 
+    def resume(self, sandbox_id: str, timeout_s: float = 300) -> None:
+        """As another client's `connect` does it."""
+        self._do(self._plane.sandboxes[sandbox_id].resume(timeout_s))
+
+    def haunt(self, sandbox_id: str) -> None:
+        """As a pause and a resume that nobody noticed: streams are reset, and stay registered as ghosts."""
+        self._do(self._plane.sandboxes[sandbox_id].haunt())
+
     def expire(self, sandbox_id: str) -> None:
         """As if its time were over."""
         sandbox = self._plane.sandboxes[sandbox_id]
