@@ -174,6 +174,16 @@ class E2BSandbox:
         words = " ".join('"$PWD"' if item == str(self.work_dir) else quote(item) for item in argv)
         return f"mkdir -p {place} && cd {place} && {unpack}exec {words}"
 
+    def _end_worker(self) -> None:
+        """The worker ends what is below it, better than anybody; where it does not, it is killed."""
+        pids = " ".join(map(str, self._pids()))
+        if pids:
+            wait = f"for i in $(seq 60); do kill -0 {pids} 2>/dev/null || break; sleep 0.1; done"
+            with translate("the worker cannot be ended", self._account.redactor):
+                self._count("end")
+                self._loop.run(self._sandbox.commands.run(f"kill -TERM {pids}; {wait}", user=self._config.user))
+            self._end_strays()
+
     def _end_strays(self) -> None:
         """No process of this run's is alive in the sandbox."""
         for pid in self._pids():
@@ -307,7 +317,7 @@ class E2BSandbox:
         """End the worker, so that nothing of the run goes on, and leave the rest for who wants to look."""
         sandbox_id = str(self._sandbox.sandbox_id)
         try:
-            patiently(self._end_strays, monotonic() + KILL_LIMIT_S)
+            patiently(self._end_worker, monotonic() + KILL_LIMIT_S)
             state = "is kept until its life ends"
             if self._config.on_timeout == "pause":
                 with translate("the sandbox cannot be paused", self._account.redactor):
