@@ -16,8 +16,9 @@ from adapters.docker_engine.gc import find_leftovers
 from adapters.docker_engine.sandbox import DockerSandbox
 from adapters.docker_engine.spec import network_of
 from adapters.docker_image.check import image_problems
-from adapters.docker_image.ensure import ensure_image, set_up
+from adapters.docker_image.ensure import WorkerImage, ensure_image, set_up
 from osiris_core.adapter import ExecutionAdapter
+from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
 from remote.adapter import RemoteAdapter
@@ -29,15 +30,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adapters.docker_engine.client import Client
-    from adapters.docker_image.ensure import WorkerImage
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
-    from osiris_core.context import ExecutionContext
     from osiris_core.engine_run import EngineRun
     from osiris_core.leftovers import Leftover
     from osiris_core.manifest import Manifest
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
+    from osiris_core.report import RunReport
 
 __all__ = ["DockerAdapter", "DockerConfig"]
 
@@ -131,6 +131,16 @@ cpu: 2
             inputs=inputs,
         )
 
+    @property
+    def outlives_controller(self) -> bool:
+        return self.config.engine == "worker"
+
+    def attach(
+        self, session_dir: str | Path, context: ExecutionContext | None = None, *, cancel: str | None = None
+    ) -> RunReport:
+        given = context or ExecutionContext(session_dir=str(session_dir))
+        return super().attach(session_dir, declared(self.config.env_vars, given), cancel=cancel)
+
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         if self.config.engine == "worker":
             return super().start(run, context)
@@ -197,6 +207,9 @@ cpu: 2
         return client
 
     def _image(self, client: Client, run: Run, context: ExecutionContext) -> WorkerImage:
+        if run.attached:  # the container is there, whatever has become of its image
+            used = run.extra.get("image", {})
+            return WorkerImage(used.get("id", ""), used.get("name", ""), python="", built=False, build_ms=0.0)
         image = ensure_image(
             client,
             self.config,

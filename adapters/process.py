@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from adapters.process_gc import MARKER, PREFIX, find_leftovers
+from adapters.process_adopted import AdoptedWorker
+from adapters.process_gc import MARKER, PREFIX, end_processes, find_leftovers
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
 from osiris_core.process_tree import ProcessTree
@@ -74,11 +75,9 @@ class ProcessSandbox:
         self._token = token
         self._process: subprocess.Popen[bytes] | None = None
         self._tree: ProcessTree | None = None
+        self._adopted: AdoptedWorker | None = None
 
     def start(self) -> str:
-        for earlier in find_leftovers([self._folder.parent]):  # a controller that was killed had them
-            if Path(earlier.session_dir) == self._folder.parent:
-                earlier.remove()
         try:
             self._folder.mkdir(mode=0o700)
         except OSError as exc:
@@ -115,13 +114,26 @@ class ProcessSandbox:
         self._tree = ProcessTree(self._process.pid, f"{MARKER}={self._token}")
         return PipeTransport(self._process)
 
+    def adopt(self, native_id: str | None) -> bool:
+        if native_id is not None:
+            self._folder = self._folder.with_name(Path(native_id).name)
+            self.work_dir = PurePosixPath(self._folder)
+        if not self._folder.is_dir():
+            return False
+        self._adopted = AdoptedWorker(self._token, self._folder)
+        return True
+
     def reconnect(self) -> Transport:
-        return FileTransport(FolderFiles(self._folder), lambda: self._how_it_ended(0) is None)
+        adopted = self._adopted
+        is_alive = (lambda: self._how_it_ended(0) is None) if adopted is None else lambda: adopted.is_alive
+        return FileTransport(FolderFiles(self._folder), is_alive)
 
     def get(self, folder: str) -> Iterator[bytes]:
         return pack_stream(self._folder / folder, folder)
 
     def fate(self) -> Fate:
+        if self._adopted is not None:
+            return self._adopted.fate()
         if self._process is None:
             return Fate(running=False, message="the worker was not started")
         code = self._how_it_ended(END_LIMIT_S)
@@ -147,6 +159,8 @@ class ProcessSandbox:
         return self._process.returncode
 
     def stop(self, *, keep: bool = False) -> str:
+        if self._adopted is not None:
+            end_processes(self._token)
         if self._process is not None and self._tree is not None:
             with suppress(OSError):
                 self._process.terminate()  # the supervisor ends what is below it better than anybody

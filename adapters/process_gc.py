@@ -67,7 +67,7 @@ def running_workers() -> Iterator[Worker]:
     """Every worker that runs on this machine and can be seen."""
     found: set[str] = set()
     for entry in process_entries():
-        token = _token_of(entry.pid) if entry.alive else None
+        token = token_of(entry.pid) if entry.alive else None
         if token is None or token in found:
             continue
         try:
@@ -85,13 +85,18 @@ def running_workers() -> Iterator[Worker]:
 def remove(folder: Path, token: str | None) -> None:
     """No process of the worker runs on return, and its folder is gone. May be called twice."""
     if token is not None:
-        _signal(_processes_of(token), signal.SIGTERM)
-        deadline_s = time.monotonic() + GRACE_S
-        while (pids := _processes_of(token)) and time.monotonic() < deadline_s + GRACE_S:
-            if time.monotonic() > deadline_s:
-                _signal(pids, signal.SIGKILL)
-            time.sleep(0.02)
+        end_processes(token)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_processes(token: str) -> None:
+    """No process of the worker with this token runs on return."""
+    _signal(processes_of(token), signal.SIGTERM)  # the supervisor ends what is below it better than anybody
+    deadline_s = time.monotonic() + GRACE_S
+    while (pids := processes_of(token)) and time.monotonic() < deadline_s + GRACE_S:
+        if time.monotonic() > deadline_s:
+            _signal(pids, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def _created_at(folder: Path) -> str:
@@ -102,7 +107,7 @@ def _created_at(folder: Path) -> str:
     return created.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _token_of(pid: int) -> str | None:
+def token_of(pid: int) -> str | None:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -114,10 +119,10 @@ def _token_of(pid: int) -> str | None:
     return None
 
 
-def _processes_of(token: str) -> list[int]:
+def processes_of(token: str) -> list[int]:
     """Every process that shows the token, and everything below them."""
     entries = [entry for entry in process_entries() if entry.alive]
-    found = {entry.pid for entry in entries if _token_of(entry.pid) == token}
+    found = {entry.pid for entry in entries if token_of(entry.pid) == token}
     grown = True
     while grown:
         more = {entry.pid for entry in entries if entry.parent in found and entry.pid not in found}

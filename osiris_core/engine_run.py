@@ -12,6 +12,7 @@ from osiris_core.engine import Engine, Limits
 from osiris_core.journal import read_events
 from osiris_core.sealing import DigestQueue
 from osiris_core.secrets import substitute
+from osiris_core.session import cancel_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -47,6 +48,7 @@ class EngineRun:
         before_end: Callable[[], object] = lambda: None,
     ) -> None:
         self.origin = journal.origin("engine", redactor)
+        self._layout = layout
         self._digests = DigestQueue(prepared.input_files)
         try:
             self._engine = self._set_up(prepared, layout, journal, redactor, resume, find_driver, before_end)
@@ -79,7 +81,7 @@ class EngineRun:
     def run(self) -> RunSummary:
         """Run to the end; what a step did wrong is in the summary. Input files are hashed on return."""
         try:
-            summary = self._engine.run()
+            summary = self._engine.run(self._look_for_a_cancel)
             if summary.status == "completed":
                 self._digests.wait()
             return summary
@@ -93,6 +95,11 @@ class EngineRun:
 
     def cancel(self, reason: str) -> None:
         self._engine.cancel(reason)
+
+    def _look_for_a_cancel(self) -> None:
+        """Somebody may ask for it in the session directory (`osiris runs cancel`)."""
+        if (reason := cancel_request(self._layout)) is not None:
+            self.cancel(reason)
 
 
 def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:

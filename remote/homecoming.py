@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from osiris_core.arrival import unpack_stream
 from osiris_core.errors import CollectError, TooLarge
 from osiris_core.journal import JOURNAL_NAME
-from osiris_core.session import read_json
 from remote import folders
 
 if TYPE_CHECKING:
@@ -52,10 +51,6 @@ class Homecoming:
             raise TooLarge(f"the result was not brought home: {exc} (`max_result_bytes` is the limit)") from None
         return self._home.is_dir()
 
-    def summary(self) -> dict[str, Any] | None:
-        """What the worker wrote down at the end of the run; None when it did not come to that."""
-        return read_json(self._incoming / folders.SUMMARY_FILE)
-
     def verify(self, artifacts: Iterable[ArtifactRecord]) -> None:
         """
         See that every artifact has the bytes that it had when its step ended.
@@ -85,4 +80,4 @@ class Homecoming:
 
 def _comes_home(name: str) -> bool:
     parts = name.split("/")
-    return len(parts) < 2 or parts[1] in ("artifacts", "checkpoints", JOURNAL_NAME) or name == folders.SUMMARY_FILE
+    return len(parts) < 2 or parts[1] in ("artifacts", "checkpoints", JOURNAL_NAME)

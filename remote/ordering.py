@@ -27,30 +27,37 @@ class Order:
         params: Its parameters.
         package: What goes in front of it, for a worker that reads its package from its standard input.
         check: Called while the worker is waited for; what it raises is raised.
+        on_hello: Called with what `hello` said, once it is known to fit.
     """
 
-    def __init__(self, params: Mapping[str, Any], package: bytes, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        package: bytes,
+        check: Callable[[], None],
+        on_hello: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self._params = params
         self._package = package
         self._check = check
+        self._on_hello = on_hello
 
-    def give(self, client: WorkerClient, timeout_s: float) -> dict[str, Any]:
+    def give(self, client: WorkerClient, timeout_s: float) -> None:
         """
-        Hear `hello`, see that it fits, and start the run; what `hello` said.
+        Hear `hello`, see that it fits, and start the run.
 
         Raises:
             ExecutionError: The worker cannot run this, or refused.
             WorkerLost: It did not answer. It may have heard all the same: see `give_again`.
         """
         if not self._params["unasked"]:
-            hello = self._hear(client, timeout_s)
+            self._hear(client, timeout_s)
             client.call("start", self._params, START_ANSWER_S)
-            return hello
+            return
         # At once: a worker that reads its package says nothing before, and waiting would cost a way there and back.
         request_id = client.ask("start", self._params, START_ANSWER_S, self._package)
-        hello = self._hear(client, timeout_s)
+        self._hear(client, timeout_s)
         client.answer(request_id, "start", START_ANSWER_S)
-        return hello
 
     def give_again(self, client: WorkerClient) -> None:
         """
@@ -67,8 +74,8 @@ class Order:
             if exc.code != ErrorCode.ALREADY_STARTED:
                 raise
 
-    def _hear(self, client: WorkerClient, timeout_s: float) -> dict[str, Any]:
+    def _hear(self, client: WorkerClient, timeout_s: float) -> None:
         hello = client.hello(timeout_s, self._check)
         check_hello(hello)
+        self._on_hello(hello)
         self._check()
-        return hello

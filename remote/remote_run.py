@@ -8,8 +8,16 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from osiris_core.aftermath import Aftermath, stopped_by
-from osiris_core.errors import ExecutionError, FailureClass, OsirisError, RunCancelled, RunTimeout
+from osiris_core.aftermath import stopped_by
+from osiris_core.earlier_run import tell
+from osiris_core.errors import (
+    CollectError,
+    ExecutionError,
+    FailureClass,
+    OsirisError,
+    RunCancelled,
+    RunTimeout,
+)
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
 from osiris_core.records import RunSummary
@@ -24,9 +32,10 @@ from remote.rpc_trace import RpcTrace
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from osiris_core.aftermath import Aftermath
     from osiris_core.collection import Run
     from osiris_core.context import ExecutionContext
     from remote.config import RemoteConfig
@@ -57,6 +66,7 @@ class RemoteRun:
         context: ExecutionContext,
         config: RemoteConfig,
         make_sandbox: Callable[[Run, ExecutionContext, str], Sandbox],
+        token: str | None = None,
     ) -> None:
         assert run.session is not None
         self.session_dir = str(run.session.layout.root)
@@ -65,27 +75,28 @@ class RemoteRun:
         self._context = context
         self._config = config
         self._session = run.session
-        self._token = secrets.token_hex(16)
+        self._token = token or secrets.token_hex(16)
         self._sandbox = make_sandbox(run, context, self._token)
         self._frugal = bool(getattr(self._sandbox, "frugal", False))
         self._is_told = False
         self._in_band = b""
-        self._home: Homecoming | None = None
-        self._copies = run.session.journal.copies("engine")
+        self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
         self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
         self._cancelled: str | None = run.cancel_reason
         self._timeout_s: float | None = run.prepared.settings.get("timeout_s")
-        self._started_s = self._fetched_s = monotonic()
+        self._started_s = monotonic()
         self._cancel_sent_s: float | None = None
         self._steps_over = False
         self._has_all_events = False
         self._connected = True
-        self._placed = False
+        self._placed = self._gone = False
+        self._home: Homecoming | None = None
         self._released = False
         self._releasing = threading.Lock()
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
+        self._transfer |= run.extra.get("transfer", {})
         run.extra["transfer"] = self._transfer
 
     def cancel(self, reason: str) -> None:
@@ -160,15 +171,25 @@ class RemoteRun:
             "unattended_timeout_s": self._config.unattended_timeout_s,
             "unasked": self._frugal,
         }
-        order = Order(params, self._in_band, self._stop_if_cancelled)
+        order = Order(params, self._in_band, self._stop_if_cancelled, self._note_hello)
+        if self._frugal:
+            self._record_facts()
         try:
-            hello = order.give(client, self._config.start_timeout_s)
-            self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
+            order.give(client, self._config.start_timeout_s)
         except WorkerLost:
             if not self._frugal or not self._sandbox.fate().running:
                 raise
             self._over_breaks(lambda: order.give_again(self._reconnect()), broken=1)
         self._in_band = b""
+
+    def _note_hello(self, hello: Mapping[str, Any]) -> None:
+        self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
+        self._record_facts()
+
+    def _record_facts(self) -> None:
+        """From here on something may run: whoever has to go on with it finds what is known of it so far."""
+        facts = {"facts": self._run.extra, "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)}}
+        self._session.record(**facts, prepared=self._run.prepared.to_json())
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled is not None:
@@ -202,6 +223,17 @@ class RemoteRun:
                 broken = 1 if self._copies.last_seq > before else broken + 1
                 if broken > RECONNECTS or not self._sandbox.fate().running:
                     raise
+
+    def _told(self) -> Aftermath:
+        """What our journal says by now."""
+        return tell(self._session.layout, self._run.prepared, self._session.attempt)
+
+    def _let_go(self) -> None:
+        """Leave everything as it is, for the next who tries."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._trace is not None:
+            self._trace.close()
 
     # Followed to its end.
 
@@ -264,7 +296,7 @@ class RemoteRun:
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["event"] in ("steps.complete", "steps.error"):
-            self._steps_over = True
+            self._steps_over, self._run.steps_end_ts = True, event["ts"]
 
     def _note_stray(self, text: str) -> None:
         self._say(text, "warning", stream="worker")
@@ -297,22 +329,20 @@ class RemoteRun:
         """What a worker that cannot be heard any more wrote down at the end of its run, if it came to that."""
         if getattr(error, "failure_class", None) is not FailureClass.INFRA_LOST:
             return None
-        with suppress(OsirisError, OSError, ValueError, KeyError, TypeError):
-            home = self._fetched()
-            if home is not None and (written := home.summary()) is not None:
-                summary = RunSummary.from_json(written)
-                self._complete_journal(home.journal)
-                return summary
+        if self._transport is None:
+            return None
+        with suppress(OsirisError, OSError, ValueError):
+            self._fetch()
+            if self._home is not None and (told := self._told()).ended:
+                return told.summary()
         return None
 
     def _conclude(self, error: Exception) -> None:
         if not isinstance(error, ExecutionError):
             return
-        layout = self._session.layout
         with suppress(OSError, ValueError):
-            told = Aftermath(self._run.prepared.steps, read_events(layout.events_file), self._session.attempt)
             stop = stopped_by(error.failure_class, str(error))
-            self.summary = told.conclude(error, self._run.redactor, stop=stop)
+            self.summary = self._told().conclude(error, self._run.redactor, stop=stop)
 
     # Home.
 
@@ -323,25 +353,35 @@ class RemoteRun:
         Raises:
             CollectError: They cannot be fetched, or are not what the engine said they are.
         """
-        home = self._fetched()
-        if home is None:
-            return  # no engine ran there: what an earlier attempt left here stays
-        self._complete_journal(home.journal)
-        home.verify(self.summary.artifacts if self.summary is not None else ())
-        home.move_in()
-        self._note_transfer("down", self._fetched_s)
-
-    def _fetched(self) -> Homecoming | None:
-        """What the worker left, unpacked beside the session's own; None when there is nothing. Fetched once."""
-        if self._home is not None or not self._placed or self._transport is None:
-            return self._home
+        if (
+            not self._placed
+            or self._session.recorded.get("home")
+            or (self._transport is None and not self._run.attached)
+        ):
+            return
+        artifacts = self.summary.artifacts if self.summary is not None else []
+        if self._gone:
+            if artifacts:
+                raise CollectError("the place of the run is gone, and what its steps left with it")
+            return
         if self._client is not None and not self._frugal:
             self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
-        self._fetched_s = monotonic()
+        started_s = monotonic()
+        if self._home is None:
+            self._fetch()
+        if self._home is None:
+            return  # no engine ran there: what an earlier attempt left here stays
+        self._home.verify(artifacts)
+        self._home.move_in()
+        self._session.record(home=True)
+        self._note_transfer("down", started_s)
+
+    def _fetch(self) -> None:
+        """Everything that the worker left is here, beside what was here before, and the journal is complete."""
         home = Homecoming(self._session.layout)
         if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
             self._home = home
-        return self._home
+            self._complete_journal(home.journal)
 
     def _note_transfer(self, direction: str, started_s: float) -> None:
         duration_ms = self._transfer[f"{direction}_ms"] = round((monotonic() - started_s) * 1000, 3)
@@ -383,7 +423,4 @@ class RemoteRun:
         except SandboxError as exc:  # what came home is home all the same
             self._say(str(exc), "warning")
         finally:
-            if self._transport is not None:
-                self._transport.close()
-            if self._trace is not None:
-                self._trace.close()
+            self._let_go()

@@ -63,7 +63,8 @@ class Fate:
 
 class Sandbox(Protocol):
     """
-    One place for one worker: a child process's folder, a container, a cloud sandbox. Made anew for every run.
+    One place for one worker: a child process's folder, a container, a cloud sandbox. Made anew for every run by
+    `start`, or taken over from a controller that is dead by `adopt`.
 
     Errors of the vendor's are raised as `SandboxError`, with the remedy in the message.
 
@@ -89,6 +90,13 @@ class Sandbox(Protocol):
 
     def open(self, argv: Sequence[str]) -> Transport:
         """Start the worker, once, and connect to its standard input and output."""
+
+    def adopt(self, native_id: str | None) -> bool:
+        """
+        Take over the place that an earlier controller made with this sandbox's token, by its native id where it is
+        known, else by the token. False when there is none (any more). `reconnect`, `get`, `fate` and `stop` work on it
+        afterwards.
+        """
 
     def reconnect(self) -> Transport:
         """Another connection to the worker that runs, after one broke."""
