@@ -18,6 +18,7 @@ from adapters.e2b_cloud.network import HostUnknown, is_open, network_options, re
 from adapters.e2b_cloud.sandbox import E2BSandbox
 from adapters.e2b_cloud.sweep import find_leftovers
 from adapters.e2b_cloud.templates import set_up, template_name
+from osiris_core.context import ExecutionContext
 from osiris_core.errors import FailureClass, PreparationError, Problem, RunCancelled
 from osiris_core.secrets import substitute
 from remote.adapter import RemoteAdapter
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
-    from osiris_core.context import ExecutionContext
     from osiris_core.leftovers import Leftover
     from osiris_core.manifest import Manifest
     from osiris_core.prepared import PreparedRun
+    from osiris_core.report import RunReport
 
 __all__ = ["E2BAdapter", "E2BConfig"]
 
@@ -85,6 +86,12 @@ timeout: 1800
 
     def execute(self, prepared: PreparedRun, context: ExecutionContext) -> None:
         super().execute(prepared, self._completed(context))
+
+    def attach(
+        self, session_dir: str | Path, context: ExecutionContext | None = None, *, cancel: str | None = None
+    ) -> RunReport:
+        given = context or ExecutionContext(session_dir=str(session_dir))
+        return super().attach(session_dir, declared(self.config.env_vars, given), cancel=cancel)
 
     def _completed(self, context: ExecutionContext) -> ExecutionContext:
         """The context with what the configuration says for every run."""

@@ -319,6 +319,23 @@ def test_a_dead_controllers_sandbox_is_adopted(e2b_server: E2BServer, tmp_path: 
     assert not made_sandbox(e2b_server, run["token"]).adopt(None)
 
 
+def test_a_second_controller_goes_on(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """The first one is killed in mid-run: its run comes home complete, with every event once, and nothing is left."""
+    process = controller(e2b_server, tmp_path, sleep(4), sql(needs=["sleep"]))
+    process.kill()
+    process.communicate()
+    with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
+        report = adapter.attach(tmp_path / "s")
+    assert report.succeeded, report.error
+    assert report["sandbox_id"] == e2b_server.sandbox.sandbox_id
+    assert report["e2b"]["template"] == "osiris-ready"
+    assert report["e2b"]["requests"]["create"] == 1
+    events = list(read_events(tmp_path / "s" / "events.jsonl"))
+    engine = [event["seq"] for event in events if event["origin"] == "engine"]
+    assert engine == list(range(1, len(engine) + 1))
+    assert e2b_server.sandbox.state == "gone"
+
+
 def made_sandbox(server: E2BServer, token: str) -> Any:
     """One that was not started."""
     from adapters.e2b_cloud.account import Account

@@ -76,7 +76,7 @@ class E2BSandbox:
         self._facts = facts
         self._record = record
         self._loop = PrivateLoop.shared()
-        self._requests: Counter[str] = Counter()
+        self._requests: Counter[str] = Counter(facts.get("requests"))  # an earlier controller's count
         self._creation: creation.Creation | None = None
         self._sandbox: Any = None
         self._transport: StreamTransport | None = None
