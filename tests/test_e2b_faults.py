@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -149,11 +151,13 @@ def test_a_pause_from_outside_is_told(e2b_server: E2BServer, tmp_path: Path) -> 
         lambda faults: faults.cut("POST /v2/sandboxes$", at_byte=30),
         lambda faults: faults.lose_answer("Process/Start$"),
         lambda faults: faults.refuse("Process/Start$"),
+        lambda faults: faults.cut("Process/Start$", at_byte=10),
+        lambda faults: faults.truncate("Process/Start$", at_byte=10),
         lambda faults: faults.lose_answer("Process/SendInput$"),
         lambda faults: faults.refuse("Process/SendInput$"),
         lambda faults: faults.answer("Process/SendInput$", 429, {"code": "resource_exhausted", "message": "x"}),
-        lambda faults: faults.cut("GET /files", at_byte=1_000),
-        lambda faults: faults.truncate("GET /files", at_byte=1_000),
+        lambda faults: faults.cut("GET /files", at_byte=100),
+        lambda faults: faults.truncate("GET /files", at_byte=100),
         lambda faults: faults.answer("GET /files", 502, "<html>bad gateway</html>"),
         lambda faults: faults.lose_answer("DELETE /sandboxes/"),
         lambda faults: faults.refuse("DELETE /sandboxes/"),
@@ -167,6 +171,8 @@ def test_a_pause_from_outside_is_told(e2b_server: E2BServer, tmp_path: Path) -> 
         "create cut",
         "start lost",
         "start refused",
+        "start cut",
+        "start truncated",
         "stdin lost",
         "stdin refused",
         "stdin limited",
@@ -190,6 +196,43 @@ def test_one_request_that_fails_is_made_good(
     assert (run.session / "artifacts/work/ticked").read_text() == "10"
     assert len(e2b_server.sandboxes) == 1
     assert run.names().count("step.start") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_line", "is_done"),
+    [
+        ("POST /v2/sandboxes$", False),
+        ("POST /v2/sandboxes$", True),
+        ("Process/Start$", False),
+        ("Process/Start$", True),
+        ("Process/SendInput$", False),
+        ("Process/SendInput$", True),
+        ("GET /files", False),
+        ("DELETE /sandboxes/", False),
+        ("DELETE /sandboxes/", True),
+    ],
+)
+def test_one_request_that_is_never_answered_is_made_good(
+    e2b_server: E2BServer, tmp_path: Path, request_line: str, is_done: bool
+) -> None:
+    """Whether it was carried out or not; nobody waits for longer than the configuration says."""
+    rule = (e2b_server.faults.hang_answer if is_done else e2b_server.faults.hang)(request_line)
+    run = E2BRun(e2b_server, tmp_path, ticks(10, 0.1), request_timeout_s=1)
+    started_s = time.monotonic()
+    run.completed()
+    assert rule.hits == 1
+    assert run.numbers() == list(range(10))
+    assert len(e2b_server.sandboxes) == 1
+    assert run.names().count("step.start") == 1
+    assert time.monotonic() - started_s < 25
+
+
+def test_a_download_that_falls_silent_is_taken_up(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """In the middle, with the connection open."""
+    stall = e2b_server.faults.stall("GET /files", at_byte=100)
+    run = E2BRun(e2b_server, tmp_path, ticks(10, 0.1), request_timeout_s=1)
+    run.completed()
+    assert stall.hits == 1
 
 
 def big_input(folder: Path, size_bytes: int = 3_000_000) -> dict[str, Any]:
@@ -265,6 +308,38 @@ def test_a_cancel_in_silence_takes_effect(e2b_server: E2BServer, tmp_path: Path)
     assert time.monotonic() - started_s < 12
     assert report["status"] == "cancelled"
     run.is_clean()
+
+
+@pytest.mark.parametrize("silent", ["nothing", "Process/Start$", "the stream"])
+def test_ctrl_c_works_at_once(e2b_server: E2BServer, tmp_path: Path, silent: str) -> None:
+    """In mid-run, and while the far end says nothing: the command line ends, and the sandbox with it."""
+    if silent == "Process/Start$":
+        e2b_server.faults.hang_answer(silent)
+    elif silent == "the stream":
+        e2b_server.faults.stall("Process/Start$", at_byte=4_000)
+    manifest = {"pipeline": "p", "steps": [{"id": "a", "driver": "command", "config": {"argv": ["sleep", "60"]}}]}
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    (tmp_path / "c.json").write_text(json.dumps({"template": "osiris-ready"}))
+    line = ["run", "m.json", "--adapter", "e2b", "--config", "c.json", "--session-dir", "s"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "osiris_core.cli.main", *line],
+        cwd=tmp_path,
+        env={**os.environ, **e2b_server.environment()},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: e2b_server.seen.count("start"))
+        time.sleep(0.7)
+        started_s = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert time.monotonic() - started_s < (5 if silent == "nothing" else 15)
+    assert e2b_server.sandbox.state == "gone"
+    assert e2b_server.sandbox.living() == []
 
 
 def test_the_run_says_what_travelled(e2b_server: E2BServer, tmp_path: Path) -> None:

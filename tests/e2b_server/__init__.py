@@ -1,7 +1,7 @@
 """
 A far end for tests: a local server that speaks E2B's protocols to the real SDK and runs real processes.
 
-What it promises is asserted in `tests/test_e2b_server.py`. It serves HTTP/1.1; what only HTTP/2 has (stream resets,
+What it promises is shown in `tests/test_e2b_server*.py`. It serves HTTP/1.1; what only HTTP/2 has (stream resets,
 GOAWAY, a limit of streams) cannot be had here.
 """
 

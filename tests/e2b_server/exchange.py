@@ -22,6 +22,10 @@ class PeerGone(Exception):
     """The client is not there any more, or was made not to be."""
 
 
+class AnswerOver(Exception):
+    """The answer was ended before its handler was done; the connection is as good as ever."""
+
+
 class Exchange:
     """
     What a handler works with. A handler answers once: `answer`, `answer_json`, or `begin`, `send` … `finish`.
@@ -102,6 +106,7 @@ class Exchange:
 
         Raises:
             PeerGone: There is nobody to send it to.
+            AnswerOver: A fault ended the answer.
         """
         size = self.policy.piece_bytes or len(data) or 1
         for start in range(0, len(data), size):
@@ -119,7 +124,7 @@ class Exchange:
                     await self.hang()
                 if kind == "truncate":
                     await self.finish()
-                    await self.hang()
+                    raise AnswerOver
                 # What the kernel still holds is thrown away by a reset: the client shall get those bytes.
                 await asyncio.sleep(0.02)
                 self.reset()

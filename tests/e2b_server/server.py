@@ -7,7 +7,7 @@ import secrets
 import shutil
 import socket
 import threading
-from pathlib import Path
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,8 +16,9 @@ from tests.e2b_server import files, filesystem_service, process_service
 from tests.e2b_server.connect_protocol import RpcError, answer_error
 from tests.e2b_server.connection import Connection
 from tests.e2b_server.control_plane import ControlPlane, Refused
-from tests.e2b_server.exchange import Exchange
+from tests.e2b_server.exchange import AnswerOver, Exchange
 from tests.e2b_server.faults import Faults
+from tests.e2b_server.places import places_of
 from tests.e2b_server.policy import Policy
 from tests.e2b_server.seen import Request, Seen, kind_of
 from tests.e2b_server.template_plane import TemplatePlane
@@ -25,6 +26,7 @@ from tests.e2b_server.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from pathlib import Path
     from typing import Self
 
     import h11
@@ -146,22 +148,7 @@ class E2BServer:
         Where a text is or was to be found, other than in what went to a process's stdin: bodies and headers of
         requests, the environments and command lines of living processes, files of sandboxes that are still there.
         """
-        wanted = text.encode()
-        found: list[str] = []
-        for request in self.seen.requests:
-            names = [name for name, value in request.headers.items() if text in value and name != "x-api-key"]
-            found += [f"header:{name}" for name in names]
-            if wanted in bytes(request.body) and request.kind not in ("stdin", "stdin_stream"):
-                found.append(f"{request.kind}.body")
-            if text in request.query or text in request.path:
-                found.append(f"{request.kind}.address")
-        for sandbox in self.sandboxes.values():
-            for pid in sandbox.living():
-                found += [f"{name}:{pid}" for name in ("environ", "cmdline") if wanted in _proc(pid, name)]
-            for path in sandbox.root.rglob("*"):
-                if path.is_file() and not path.is_symlink() and wanted in path.read_bytes():
-                    found.append(f"disk:{path.relative_to(sandbox.root)}")
-        return found
+        return places_of(text, self.seen.requests, self.sandboxes.values())
 
     def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
@@ -221,7 +208,8 @@ class E2BServer:
         exchange = Exchange(connection, seen, query, faults, self.policy)
         try:
             await self._meet_faults(exchange)
-            await self._route(exchange)
+            with suppress(AnswerOver):
+                await self._route(exchange)
         finally:
             seen.ended_s = seen.ended_s or monotonic()
 
@@ -295,10 +283,3 @@ async def _canned(exchange: Exchange, status: int, body: Any, headers: dict[str,
         await exchange.answer(status, headers=headers)
     else:
         await exchange.answer_json(status, body, headers)
-
-
-def _proc(pid: int, name: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
-        return b""
