@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from osiris_core import ExecutionAdapter
-    from tests.e2b_server import FarEnd
     from osiris_core.testing.parity_outcome import Outcome
+    from tests.e2b_server import FarEnd
 
 SAMPLE = Path(__file__).parent / "data" / "osiris-trips"
 ALL = (*SCENARIOS, compiled_by_osiris(SAMPLE))

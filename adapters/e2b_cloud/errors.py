@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import e2b
 import httpx
-from connectrpc.errors import ConnectError
 
 from osiris_core.errors import FailureClass
 from osiris_core.redaction import Redactor
@@ -181,7 +180,9 @@ def _leaked(error: Exception, what: str, said: str, where: str) -> SandboxError:
         if isinstance(error, httpx.ProxyError) or "proxy" in said.lower() or "407" in said:
             hint = "the proxy that HTTPS_PROXY names refused it: check that, or add E2B's hosts to NO_PROXY"
         return E2BUnreachable(f"{what}: E2B cannot be reached{where} ({hint}; {said})")
-    if isinstance(error, (httpx.TransportError, ConnectError, OSError, TimeoutError, asyncio.TimeoutError)):
+    # What the SDK passes on of the libraries below it is known by their names: they are not ours to import.
+    of_stream = type(error).__module__.partition(".")[0] in ("connectrpc", "pyqwest")
+    if of_stream or isinstance(error, (httpx.TransportError, OSError, TimeoutError, asyncio.TimeoutError)):
         return AnswerLost(f"{what}: the connection to E2B broke, or it did not answer in time ({said})")
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError)):
         return _too_old(what, f"its answer cannot be read: {type(error).__name__}", where)
