@@ -241,12 +241,23 @@ def big_input(folder: Path, size_bytes: int = 3_000_000) -> dict[str, Any]:
     return {"id": "work", "driver": "filesystem.csv_extractor", "config": {"path": str(folder / "in.csv")}}
 
 
-def test_an_upload_that_is_cut_is_sent_again(e2b_server: E2BServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda faults: faults.cut_upload("POST /files", at_byte=500_000),
+        lambda faults: faults.lose_answer("POST /files"),
+        lambda faults: faults.hang("POST /files"),
+    ],
+    ids=["cut", "lost", "never answered"],
+)
+def test_an_upload_that_fails_is_sent_again(
+    e2b_server: E2BServer, tmp_path: Path, fault: Callable[[Faults], Any]
+) -> None:
     """Whole: what came of the first one does not pass for the package."""
-    cut = e2b_server.faults.cut_upload("POST /files", at_byte=500_000)
-    run = E2BRun(e2b_server, tmp_path, big_input(tmp_path))
+    rule = fault(e2b_server.faults)
+    run = E2BRun(e2b_server, tmp_path, big_input(tmp_path), request_timeout_s=1)
     report = run.completed()
-    assert cut.hits == 1
+    assert rule.hits == 1
     assert report["metrics"]["rows_written"] == 300_000
     assert e2b_server.seen.count("upload") == 2
 
