@@ -113,7 +113,9 @@ class E2BConfig(RemoteConfig):
         description="The folder in the sandbox that a run's own folder is made in; the user's home without it.",
     )
     request_timeout_s: float = Field(
-        default=60.0, gt=0, description="How long E2B may take to answer a request. Transfers take their time."
+        default=60.0,
+        gt=0,
+        description="How long E2B may take to answer a request, or may be silent in the midst of a transfer.",
     )
 
     @property

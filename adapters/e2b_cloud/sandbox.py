@@ -127,7 +127,10 @@ class E2BSandbox:
     def put(self, archive: Path) -> None:
         self._count("upload")
         target = str(self.work_dir / PACKAGE)
-        self._loop.run(transfer.upload(self._sandbox, archive, target, self._config.user), self._check)
+        self._loop.run(
+            transfer.upload(self._sandbox, archive, target, self._config.user, self._config.request_timeout_s),
+            self._check,
+        )
         self._has_package = True
 
     def open(self, argv: Sequence[str]) -> StreamTransport:
@@ -242,7 +245,13 @@ class E2BSandbox:
         """What the worker packed; packed here, by one more request, where it could not do that any more."""
         with translate(f"{folder} cannot be fetched from the sandbox", self._account.redactor):
             yield from transfer.fetched(
-                self._loop, self._sandbox, self.work_dir, folder, user=self._config.user, count=self._count
+                self._loop,
+                self._sandbox,
+                self.work_dir,
+                folder,
+                user=self._config.user,
+                idle_s=self._config.request_timeout_s,
+                count=self._count,
             )
 
     def fate(self) -> Fate:

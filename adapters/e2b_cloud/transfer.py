@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import e2b
 
@@ -30,9 +30,10 @@ SMALLEST_TAR = bytes(1024)
 """A tar with nothing in it."""
 
 
-async def upload(sandbox: Any, archive: Path, target: str, user: str | None) -> None:
+async def upload(sandbox: Any, archive: Path, target: str, user: str | None, idle_s: float) -> None:
     """
-    `archive` is at `target` in the sandbox on return. Tried again when the connection breaks: all of it is sent anew.
+    `archive` is at `target` in the sandbox on return. Tried again when the connection breaks, or nothing of it was
+    taken for `idle_s`: all of it is sent anew.
 
     Raises:
         SandboxError: It cannot be sent.
@@ -40,7 +41,7 @@ async def upload(sandbox: Any, archive: Path, target: str, user: str | None) -> 
     for left in reversed(range(TRIES)):
         try:
             with translate("the package cannot be sent to the sandbox"), archive.open("rb") as file:
-                await sandbox.files.write(target, _pieces(file), user=user)
+                await _written(sandbox, file, target, user, idle_s)
             return
         except E2BUnreachable:
             if not left:
@@ -48,7 +49,23 @@ async def upload(sandbox: Any, archive: Path, target: str, user: str | None) -> 
             await asyncio.sleep(0.5)
 
 
-async def _pieces(file: Any) -> AsyncIterator[bytes]:
+async def _written(sandbox: Any, file: BinaryIO, target: str, user: str | None, idle_s: float) -> None:
+    """One request; the SDK waits for it for ever."""
+    writing = asyncio.ensure_future(sandbox.files.write(target, _pieces(file), user=user))
+    try:
+        position = -1
+        while file.tell() > position:
+            position = file.tell()
+            done, _ = await asyncio.wait([writing], timeout=idle_s)
+            if done:
+                await writing
+                return
+    finally:
+        writing.cancel()
+    raise AnswerLost(f"nothing was taken for {idle_s:g} s")
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
     while piece := file.read(PIECE_BYTES):
         yield piece
 
@@ -60,12 +77,14 @@ def fetched(
     folder: str,
     *,
     user: str | None,
+    idle_s: float,
     count: Callable[[str], None],
 ) -> Iterator[bytes]:
     """
     `work_dir/folder` as a tar, in pieces: what the worker packed, or what is packed now.
 
-    A connection that breaks is made again, and what came already is passed over: the file does not change.
+    A connection that breaks, or is silent for `idle_s`, is made again, and what came already is passed over: the file
+    does not change.
 
     Raises:
         SandboxError: It cannot be fetched.
@@ -77,7 +96,7 @@ def fetched(
     while True:
         count("download")
         try:
-            for piece in _download(loop, sandbox, str(path), user, skip=given):
+            for piece in _download(loop, sandbox, str(path), user, idle_s, skip=given):
                 given += len(piece)
                 tries = TRIES
                 yield piece
@@ -123,7 +142,9 @@ def _pack(loop: PrivateLoop, sandbox: Any, work_dir: PurePosixPath, folder: str,
         return loop.run(run()) == 0
 
 
-def _download(loop: PrivateLoop, sandbox: Any, path: str, user: str | None, *, skip: int) -> Iterator[bytes]:
+def _download(
+    loop: PrivateLoop, sandbox: Any, path: str, user: str | None, idle_s: float, *, skip: int
+) -> Iterator[bytes]:
     """The file in pieces of about a megabyte, without its first `skip` bytes."""
     arrived: queue.Queue[bytes | BaseException | None] = queue.Queue()
     room = asyncio.Semaphore(PIECES_AHEAD)
@@ -134,7 +155,8 @@ def _download(loop: PrivateLoop, sandbox: Any, path: str, user: str | None, *, s
                 left = skip
                 pending: list[bytes] = []
                 size = 0
-                async with await sandbox.files.read(path, format="stream", user=user) as stream:
+                reading = sandbox.files.read(path, format="stream", user=user, stream_idle_timeout=idle_s)
+                async with await reading as stream:
                     async for chunk in stream:
                         data = bytes(chunk[left:])
                         left -= len(chunk) - len(data)
@@ -153,7 +175,7 @@ def _download(loop: PrivateLoop, sandbox: Any, path: str, user: str | None, *, s
             arrived.put(exc)
             raise
 
-    reading = loop.begin(read())
+    task = loop.begin(read())
     try:
         while (item := arrived.get()) is not None:
             if isinstance(item, BaseException):
@@ -161,4 +183,4 @@ def _download(loop: PrivateLoop, sandbox: Any, path: str, user: str | None, *, s
             yield item
             loop.call(room.release)
     finally:
-        reading.cancel()
+        task.cancel()

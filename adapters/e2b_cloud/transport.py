@@ -159,7 +159,7 @@ class StreamTransport:
         while True:
             if self._closed or self._output.ended is not None:
                 raise TransportClosed(self._output.ended or "it was closed here")
-            left_s = max(deadline_s - monotonic(), 0.1)
+            left_s = max(min(deadline_s - monotonic(), self._timeout_s), 0.1)
             self._count("stdin")
             try:
                 with translate("the worker cannot be written to"):
