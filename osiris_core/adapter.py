@@ -427,6 +427,7 @@ class ExecutionAdapter(ABC):
         return self._collect_logged(context, run)
 
     def _collect_logged(self, context: ExecutionContext, run: Run) -> RunReport:
+        run.extra |= context.facts
         events_file = SessionLayout(Path(context.session_dir)).events_file
         with phase_logged("collect", context), follow_verbosely(events_file, context):
             return self._collect(context.session_dir, run, context.publish_dir)

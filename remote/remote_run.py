@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import suppress
-from time import monotonic
+from functools import partial
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osiris_core.aftermath import stopped_by
@@ -50,6 +51,8 @@ PACKING_LIMIT_S = 3600.0
 """How long a worker may take to pack its results, while it says that it lives."""
 RECONNECTS = 3
 """How often in a row a connection may break without one new event."""
+START_PAUSE_S = 1.0
+_WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
 
 
 class RemoteRun:
@@ -76,7 +79,8 @@ class RemoteRun:
         self._config = config
         self._session = run.session
         self._token = token or secrets.token_hex(16)
-        self._sandbox = make_sandbox(run, context, self._token)
+        self._make_sandbox = partial(make_sandbox, run, context, self._token)
+        self._sandbox = self._make_sandbox()
         self._frugal = bool(getattr(self._sandbox, "frugal", False))
         self._is_told = False
         self._in_band = b""
@@ -93,6 +97,7 @@ class RemoteRun:
         self._connected = True
         self._placed = self._gone = False
         self._home: Homecoming | None = None
+        self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
         self._released = False
         self._releasing = threading.Lock()
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
@@ -133,7 +138,7 @@ class RemoteRun:
         self._stop_if_cancelled()
         self._placed = True
         self._session.record(token=self._token)
-        native_id = self._sandbox.start()
+        native_id = self._have_place()
         self._session.record(native_id=native_id)
         self._run.extra["sandbox_id"] = native_id
         self._stop_if_cancelled()
@@ -141,7 +146,8 @@ class RemoteRun:
         with self._run.clock("transfer"):
             target = self._session.layout.work_dir / "package.tar"
             target.parent.mkdir(parents=True, exist_ok=True)
-            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else ()
+            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else None
+            self._at_home = earlier.at_home if earlier is not None else {}
             self._bundle = pack_bundle(
                 self._run.prepared,
                 self._config.code,
@@ -160,6 +166,35 @@ class RemoteRun:
         self._transfer["up_bytes"] = self._bundle.size_bytes
         self._note_transfer("up", started_s)
         self._stop_if_cancelled()
+
+    def _have_place(self) -> str:
+        """The place, made; asked for again where only the infrastructure failed. Its native id."""
+        for number in range(1, self._config.start_attempts + 1):
+            try:
+                return self._sandbox.start()
+            except SandboxError as exc:
+                if exc.failure_class not in _WORTH_ANOTHER_TRY or number == self._config.start_attempts:
+                    raise
+                self._say(f"{exc}; the place is asked for once more", "warning")
+                self._pause(START_PAUSE_S * number)
+                self._take_away_what_was_made(exc)
+                self._sandbox = self._make_sandbox()
+        raise AssertionError("at least one attempt")
+
+    def _take_away_what_was_made(self, failure: SandboxError) -> None:
+        """The answer may be all that was lost: what has the run's token by now is not made a second time."""
+        made = self._make_sandbox()
+        try:
+            if made.adopt(None):
+                made.stop()
+        except SandboxError:
+            raise failure from None
+
+    def _pause(self, pause_s: float) -> None:
+        until_s = monotonic() + pause_s
+        while monotonic() < until_s:
+            self._stop_if_cancelled()
+            sleep(0.05)
 
     def _order(self, client: WorkerClient) -> None:
         params = {
@@ -188,7 +223,12 @@ class RemoteRun:
 
     def _record_facts(self) -> None:
         """From here on something may run: whoever has to go on with it finds what is known of it so far."""
-        facts = {"facts": self._run.extra, "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)}}
+        facts: dict[str, Any] = {
+            "facts": self._run.extra,
+            "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)},
+        }
+        if self._at_home:
+            facts["at_home"] = self._at_home
         self._session.record(**facts, prepared=self._run.prepared.to_json())
 
     def _stop_if_cancelled(self) -> None:
@@ -372,13 +412,14 @@ class RemoteRun:
         if self._home is None:
             return  # no engine ran there: what an earlier attempt left here stays
         self._home.verify(artifacts)
-        self._home.move_in()
+        steps = self.summary.steps if self.summary is not None else []
+        self._home.move_in(reused=[step.step_id for step in steps if step.status == "reused"])
         self._session.record(home=True)
         self._note_transfer("down", started_s)
 
     def _fetch(self) -> None:
         """Everything that the worker left is here, beside what was here before, and the journal is complete."""
-        home = Homecoming(self._session.layout)
+        home = Homecoming(self._session.layout, self._at_home)
         if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
             self._home = home
             self._complete_journal(home.journal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from concurrent import futures
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Creation:
     ) -> None:
         self.template = wanted.template
         self.python = "python3"
+        self._key = secrets.token_hex(4)  # another making for the same run is another request
         self._pending: Future[Any] | None = None
         self._account = account
         self._loop = loop
@@ -131,7 +133,7 @@ class Creation:
             metadata=dict(wanted.metadata),
             network=cast("SandboxNetworkOpts", dict(network)),
             lifecycle={"on_timeout": wanted.on_timeout},
-            idempotency_key=f"osiris-{wanted.token}-{'own' if template == wanted.template else 'base'}",
+            idempotency_key=f"osiris-{wanted.token}-{self._key}-{'own' if template == wanted.template else 'base'}",
         )
 
     def give_up(self) -> None:

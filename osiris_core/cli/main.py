@@ -19,7 +19,7 @@ COMMANDS = {
     "schema": (f"{_HERE}.schema:schema", "Print the JSON Schema of a manifest or a configuration.", False),
     "runs": (
         f"{_HERE}.runs:runs",
-        "Look at runs, go on with them, stop them: list, show, attach, cancel, gc, delete.",
+        "Look at runs, go on with them, stop them.",
         False,
     ),
     "drivers": (f"{_HERE}.drivers:drivers", "Look at drivers: list, show.", False),
