@@ -167,7 +167,7 @@ def test_a_network_that_cannot_be_closed_ends_it(e2b_server: E2BServer, tmp_path
         report = adapter.run(SQL, ExecutionContext(session_dir=str(tmp_path / "s")))
     assert report.error is not None
     assert "network cannot be closed" in report.error["message"]
-    assert e2b_server.sandbox.state == "gone"
+    assert {sandbox.state for sandbox in e2b_server.sandboxes.values()} == {"gone"}
     assert "worker" not in report
 
 
