@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from functools import partial
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from osiris_core.aftermath import stopped_by
 from osiris_core.earlier_run import tell
@@ -21,15 +21,13 @@ from osiris_core.errors import (
 )
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
-from osiris_core.records import RunSummary
 from remote import folders
 from remote.bundle import IN_BAND_BYTES, pack_bundle, worker_argv
-from remote.client import RpcError, WorkerClient, WorkerLost
+from remote.client import WorkerLost
+from remote.followed_run import FollowedRun
 from remote.homecoming import Homecoming
 from remote.ordering import Order
-from remote.protocol import HEARTBEAT_INTERVAL_S, ErrorCode
 from remote.resume_files import earlier_files
-from remote.rpc_trace import RpcTrace
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
@@ -39,23 +37,16 @@ if TYPE_CHECKING:
     from osiris_core.aftermath import Aftermath
     from osiris_core.collection import Run
     from osiris_core.context import ExecutionContext
+    from osiris_core.records import RunSummary
+    from remote.client import WorkerClient
     from remote.config import RemoteConfig
-    from remote.sandbox import Sandbox, Transport
+    from remote.sandbox import Sandbox
 
-CANCEL_MARGIN_S = 20.0
-"""How long after a cancel, or the run's limit, the worker's own ways of ending a run may take."""
-T = TypeVar("T")
-SUMMARY_LIMIT_S = 60.0
-"""How long an engine whose steps are over may take to write down what they came to."""
-PACKING_LIMIT_S = 3600.0
-"""How long a worker may take to pack its results, while it says that it lives."""
-RECONNECTS = 3
-"""How often in a row a connection may break without one new event."""
 START_PAUSE_S = 1.0
 _WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
 
 
-class RemoteRun:
+class RemoteRun(FollowedRun):
     """
     `drive` runs in one thread; `cancel` may come from any, also a signal handler. Then `bring_home` and `release`.
 
@@ -72,29 +63,15 @@ class RemoteRun:
         token: str | None = None,
     ) -> None:
         assert run.session is not None
-        self.session_dir = str(run.session.layout.root)
-        self.summary: RunSummary | None = None
-        self._run = run
-        self._context = context
-        self._config = config
         self._session = run.session
         self._token = token or secrets.token_hex(16)
         self._make_sandbox = partial(make_sandbox, run, context, self._token)
-        self._sandbox = self._make_sandbox()
-        self._frugal = bool(getattr(self._sandbox, "frugal", False))
-        self._is_told = False
+        super().__init__(run, context, config, self._make_sandbox())
+        self.session_dir = str(run.session.layout.root)
+        self.summary: RunSummary | None = None
+        self._context = context
         self._in_band = b""
-        self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
-        self._transport: Transport | None = None
-        self._client: WorkerClient | None = None
-        self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
-        self._cancelled: str | None = run.cancel_reason
-        self._timeout_s: float | None = run.prepared.settings.get("timeout_s")
         self._started_s = monotonic()
-        self._cancel_sent_s: float | None = None
-        self._steps_over = False
-        self._has_all_events = False
-        self._connected = True
         self._placed = self._gone = False
         self._home: Homecoming | None = None
         self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
@@ -103,11 +80,6 @@ class RemoteRun:
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
         self._transfer |= run.extra.get("transfer", {})
         run.extra["transfer"] = self._transfer
-
-    def cancel(self, reason: str) -> None:
-        """Ask the run to stop, wherever it is; returns at once."""
-        self._cancelled = self._cancelled or reason
-        self._run.cancel_reason = self._run.cancel_reason or reason  # for a place that is still being got
 
     def drive(self) -> RunSummary:
         """
@@ -237,33 +209,6 @@ class RemoteRun:
         if self._timeout_s is not None and monotonic() > self._started_s + self._timeout_s:
             raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
 
-    def _connect(self, transport: Transport, *, again: bool = False) -> WorkerClient:
-        self._transport = transport
-        self._is_told = self._frugal and not getattr(transport, "is_asked_only", False)
-        # A worker that says how it is unasked is only asked so that it hears of a host now and then.
-        seldom_s = max(self._config.unattended_timeout_s / 3, HEARTBEAT_INTERVAL_S)
-        self._client = WorkerClient(
-            transport,
-            self._copies,
-            self._note,
-            self._note_stray,
-            self._trace,
-            ask_interval_s=seldom_s if self._is_told else HEARTBEAT_INTERVAL_S,
-            in_midst=again,
-        )
-        return self._client
-
-    def _over_breaks(self, work: Callable[[], T], broken: int = 0) -> T:
-        """What `work` gives, again after each break of the connection, as long as the worker lives and gets on."""
-        while True:
-            before = self._copies.last_seq
-            try:
-                return work()
-            except WorkerLost:
-                broken = 1 if self._copies.last_seq > before else broken + 1
-                if broken > RECONNECTS or not self._sandbox.fate().running:
-                    raise
-
     def _told(self) -> Aftermath:
         """What our journal says by now."""
         return tell(self._session.layout, self._run.prepared, self._session.attempt)
@@ -274,76 +219,6 @@ class RemoteRun:
             self._transport.close()
         if self._trace is not None:
             self._trace.close()
-
-    # Followed to its end.
-
-    def _follow(self) -> RunSummary:
-        deadline_s = None
-        if self._timeout_s is not None:
-            deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
-
-        def follow() -> RunSummary:
-            assert self._client is not None
-            if not self._connected:
-                client = self._reconnect()
-                client.call("replay", {"after_seq": self._copies.last_seq})
-            self._connected = False  # until the whole of it went well
-            self._wait_for_steps(self._client, deadline_s)
-            return self._fetch_summary(self._client)
-
-        return self._over_breaks(follow)
-
-    def _wait_for_steps(self, client: WorkerClient, deadline_s: float | None) -> None:
-        while not self._steps_over:
-            now_s = monotonic()
-            if self._cancelled is not None and self._cancel_sent_s is None:
-                client.call("cancel", {"reason": self._cancelled})
-                self._cancel_sent_s = now_s
-            late = deadline_s is not None and now_s > deadline_s
-            if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
-                raise ExecutionError(
-                    "the worker did not end the run when it had to", failure_class=FailureClass.ADAPTER_BUG
-                )
-            client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
-
-    def _fetch_summary(self, client: WorkerClient) -> RunSummary:
-        if self._is_told:
-            client.wait(lambda: client.summary is not None, PACKING_LIMIT_S)
-        answer = client.summary if client.summary is not None else self._asked_summary(client)
-        if self._copies.last_seq < answer["last_seq"]:
-            client.call("replay", {"after_seq": self._copies.last_seq})
-            client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
-        self._has_all_events = self._copies.last_seq >= answer["last_seq"]
-        self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
-        return RunSummary.from_json(answer["summary"])
-
-    def _asked_summary(self, client: WorkerClient) -> dict[str, Any]:
-        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
-        while True:
-            try:
-                answer: dict[str, Any] = client.call("get_summary")
-                return answer
-            except RpcError as exc:
-                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
-                    raise
-            client.wait(lambda: False, pause_s)
-            pause_s = min(pause_s * 1.5, 0.1)
-
-    def _reconnect(self) -> WorkerClient:
-        assert self._transport is not None
-        self._transport.close()
-        return self._connect(self._sandbox.reconnect(), again=True)
-
-    def _note(self, event: dict[str, Any]) -> None:
-        if event["event"] in ("steps.complete", "steps.error"):
-            self._steps_over, self._run.steps_end_ts = True, event["ts"]
-
-    def _note_stray(self, text: str) -> None:
-        self._say(text, "warning", stream="worker")
-
-    def _say(self, text: str, level: str, **more: str) -> None:
-        if self._run.host is not None:
-            self._run.host.emit("log", level=level, message=text, **more)
 
     # When it went wrong.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import e2b
 
 from adapters.e2b_cloud.errors import translate
+from adapters.e2b_cloud.worker import shell_path
 from remote.sandbox import SandboxError, TransportClosed
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class CommandFiles:
     ) -> None:
         self._loop = loop
         self._sandbox = sandbox
-        self._place = quote(str(work_dir)) if work_dir.is_absolute() else f'"$HOME"/{quote(str(work_dir))}'
+        self._place = shell_path(work_dir)
         self._user = user
         self._count = count
         self._read_at_s: dict[str, float] = {}

@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from pathlib import PurePosixPath
-from shlex import quote
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from adapters.e2b_cloud import creation, transfer
-from adapters.e2b_cloud.errors import AnswerLost, E2BUnreachable, NothingThere, NotNow, SandboxGone, translate
+from adapters.e2b_cloud.errors import AnswerLost, SandboxGone, translate
 from adapters.e2b_cloud.files import CommandFiles
 from adapters.e2b_cloud.lifetime import keep_alive
 from adapters.e2b_cloud.loop import PrivateLoop
 from adapters.e2b_cloud.outlook import Outlook
 from adapters.e2b_cloud.patience import patiently
-from adapters.e2b_cloud.transport import StreamTransport, open_connected, open_started
+from adapters.e2b_cloud.worker import PACKAGE, PATIENCE_S, WorkerProcess
 from osiris_core.errors import ExecutionError, FailureClass
 from remote.file_transport import FileTransport
 from remote.sandbox import Fate, SandboxError
@@ -28,12 +27,8 @@ if TYPE_CHECKING:
     from adapters.e2b_cloud.account import Account
     from adapters.e2b_cloud.config import E2BConfig
     from adapters.e2b_cloud.creation import Wanted
+    from adapters.e2b_cloud.transport import StreamTransport
 
-MARKER = "OSIRIS_WORKER_TOKEN"
-"""The variable of the worker's process that holds the run's token, by which it is found again."""
-PACKAGE = "package.tar"
-RECONNECT_LIMIT_S = 60.0
-"""How long a sandbox that cannot be reached is asked again: a deploy of E2B's edge cuts every stream."""
 KILL_LIMIT_S = 30.0
 
 
@@ -80,11 +75,12 @@ class E2BSandbox:
         self._creation: creation.Creation | None = None
         self._sandbox: Any = None
         self._transport: StreamTransport | None = None
-        self._pid: int | None = None
+        self._worker: WorkerProcess | None = None
         self._outlook: Outlook | None = None
         self._keeping: Any = None
         self._has_package = False
         self._has_spoken = False
+        self._is_adopted = False
         self._asked = False
         self._stopped = ""
         self._is_stopped = False
@@ -119,6 +115,16 @@ class E2BSandbox:
         def say(text: str) -> None:
             self._say(text, "warning")
 
+        self._worker = WorkerProcess(
+            self._loop,
+            sandbox.commands,
+            self._wanted.token,
+            self._config,
+            self.work_dir,
+            count=self._count,
+            check=self._check,
+            say=self._say,
+        )
         self._keeping = self._loop.begin(keep_alive(sandbox, self._wanted.lifetime, say, self._count))
 
     def _count(self, kind: str) -> None:
@@ -135,70 +141,11 @@ class E2BSandbox:
 
     def open(self, argv: Sequence[str]) -> StreamTransport:
         assert self._outlook is not None
+        assert self._worker is not None
         self._outlook.require(self._say)
-        command = self._command(argv)
-        deadline_s = monotonic() + RECONNECT_LIMIT_S
-        while True:
-            try:
-                transport = self._start(command)
-                break
-            except (E2BUnreachable, NotNow) as exc:
-                # Whether it was started is not known: one that waits for its first word is ended, and started anew.
-                self._check()
-                if monotonic() > deadline_s:
-                    raise
-                self._say(f"{exc}; it is tried again", "warning")
-                patiently(self._end_strays, deadline_s, self._check)
-        self._transport, self._pid = transport, transport.pid
-        self._record(str(transport.pid))
-        return transport
-
-    def _start(self, command: str) -> StreamTransport:
-        return open_started(
-            self._loop,
-            self._sandbox.commands,
-            command,
-            {MARKER: self._wanted.token, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            user=self._config.user,
-            count=self._count,
-            timeout_s=self._config.request_timeout_s,
-            check=self._check,
-        )
-
-    def _command(self, argv: Sequence[str]) -> str:
-        """
-        A shell command that becomes the worker. The shell, in which the user's profile was read, is replaced by it.
-
-        Paths are relative to the user's home, for files as for this command; only the shell knows where that is.
-        """
-        folder = quote(str(self.work_dir))
-        place = folder if self.work_dir.is_absolute() else f'"$HOME"/{folder}'
-        unpack = f"tar -xf {PACKAGE} && rm {PACKAGE} && " if self._has_package else ""
-        words = " ".join('"$PWD"' if item == str(self.work_dir) else quote(item) for item in argv)
-        return f"mkdir -p {place} && cd {place} && {unpack}exec {words}"
-
-    def _end_worker(self) -> None:
-        """The worker ends what is below it, better than anybody; where it does not, it is killed."""
-        pids = " ".join(map(str, self._pids()))
-        if pids:
-            wait = f"for i in $(seq 60); do kill -0 {pids} 2>/dev/null || break; sleep 0.1; done"
-            with translate("the worker cannot be ended", self._account.redactor):
-                self._count("end")
-                self._loop.run(self._sandbox.commands.run(f"kill -TERM {pids}; {wait}", user=self._config.user))
-            self._end_strays()
-
-    def _end_strays(self) -> None:
-        """No process of this run's is alive in the sandbox."""
-        for pid in self._pids():
-            with translate("a worker cannot be ended", self._account.redactor):
-                self._count("signal")
-                self._loop.run(self._sandbox.commands.kill(pid), self._check)
-
-    def _pids(self) -> list[int]:
-        with translate("the sandbox's processes cannot be listed", self._account.redactor):
-            self._count("processes")
-            found = self._loop.run(self._sandbox.commands.list(), self._check)
-        return [int(item.pid) for item in found if item.envs.get(MARKER) == self._wanted.token]
+        self._transport = self._worker.start(argv, unpack=self._has_package)
+        self._record(str(self._transport.pid))
+        return self._transport
 
     # Again.
 
@@ -211,20 +158,11 @@ class E2BSandbox:
                 # It was connected to again, and silent: something that is attached since a pause swallows it all.
                 self._say("nothing comes over the worker's stream; its files are read instead", "warning")
                 files = CommandFiles(self._loop, self._sandbox, self.work_dir, self._config.user, self._count)
-                return FileTransport(files, lambda: self.fate().running)
-        self._transport = patiently(self._connected, monotonic() + RECONNECT_LIMIT_S, self._check)
+                return FileTransport(files, lambda: True)  # silence tells of its end, with a request for each look
+        assert self._worker is not None
+        self._transport = patiently(self._worker.connected, monotonic() + PATIENCE_S, self._check)
         self._record(str(self._transport.pid))
         return self._transport
-
-    def _connected(self) -> StreamTransport:
-        if self._pid is None:
-            pids = self._pids()
-            if not pids:
-                raise NothingThere("there is no worker of this run in the sandbox")
-            self._pid = pids[0]
-        return open_connected(
-            self._loop, self._sandbox.commands, self._pid, count=self._count, timeout_s=self._config.request_timeout_s
-        )
 
     def adopt(self, native_id: str | None) -> bool:
         """
@@ -236,6 +174,7 @@ class E2BSandbox:
             found = creation.adopted(self._account, self._loop, self._wanted, native_id, self._count, self._check)
         if found is None:
             return False
+        self._is_adopted = True
         self._take(found)
         return True
 
@@ -256,22 +195,20 @@ class E2BSandbox:
 
     def fate(self) -> Fate:
         facts = {"sandbox": str(self._sandbox.sandbox_id)} if self._sandbox is not None else {}
-        if self._transport is None and self._pid is None:
+        if self._sandbox is None or (self._transport is None and not self._is_adopted):
             return Fate(running=False, message="the worker was not started", facts=facts)
         if self._transport is not None and (code := self._transport.exit_code) is not None:
             return Fate(running=False, exit_code=code, message=self._how(code), facts=facts)
+        assert self._worker is not None
         try:
-            with translate("the sandbox cannot be looked at", self._account.redactor):
-                self._count("health")
-                alive = self._loop.run(self._sandbox.is_running(request_timeout=10))
+            alive = self._worker.is_there()
         except SandboxGone:
-            alive = False
-        except SandboxError as exc:
-            return Fate(running=True, message=str(exc), facts=facts)
-        if not alive:
             message = "the sandbox is gone: it was killed, paused, or lived to its end"
             return Fate(running=False, message=message, facts=facts)
-        return Fate(running=True, facts=facts)
+        except SandboxError as exc:
+            return Fate(running=True, message=str(exc), facts=facts)
+        message = "" if alive else "the worker has ended, and nobody knows how: that was not kept for long enough"
+        return Fate(running=alive, message=message, facts=facts)
 
     def _how(self, code: int) -> str:
         if code == -1:
@@ -326,7 +263,8 @@ class E2BSandbox:
         """End the worker, so that nothing of the run goes on, and leave the rest for who wants to look."""
         sandbox_id = str(self._sandbox.sandbox_id)
         try:
-            patiently(self._end_worker, monotonic() + KILL_LIMIT_S)
+            assert self._worker is not None
+            patiently(self._worker.end, monotonic() + KILL_LIMIT_S)
             state = "is kept until its life ends"
             if self._config.on_timeout == "pause":
                 with translate("the sandbox cannot be paused", self._account.redactor):

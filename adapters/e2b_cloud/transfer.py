@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import e2b
 
 from adapters.e2b_cloud.errors import AnswerLost, E2BUnreachable, NothingThere, translate
+from adapters.e2b_cloud.worker import shell_path
 from osiris_core.errors import FailureClass
 from remote import folders
 from remote.sandbox import SandboxError
@@ -119,7 +120,7 @@ def fetched(
 def _pack(loop: PrivateLoop, sandbox: Any, work_dir: PurePosixPath, folder: str, user: str | None) -> bool:
     """Have the folder packed by a command; False when it is not there."""
     target = str(work_dir / folders.RESULT_FILE)
-    place = f'"$HOME"/{quote(str(work_dir))}' if not work_dir.is_absolute() else quote(str(work_dir))
+    place = shell_path(work_dir)
     name = quote(folder)
     target = quote(folders.RESULT_FILE)
     command = (
