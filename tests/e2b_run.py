@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from osiris_core import AdapterFactory, ExecutionContext
 from osiris_core.journal import read_events
-from tests.worker_process import DRIVERS, alive, files_with, wait_for
+from tests.worker_process import DRIVERS, alive, files_with, step, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,3 +118,13 @@ def options(server: E2BServer) -> dict[str, Any]:
         "sandbox_url": server.sandbox_url,
         "template": "osiris-ready",
     }
+
+
+def ticks(count: int = 60, seconds: float = 1.2, **more: Any) -> dict[str, Any]:
+    """A step that emits numbered events, evenly over some seconds."""
+    return step("Tick", config={"count": count, "seconds": seconds, **more})
+
+
+def run_requests(server: E2BServer) -> list[str]:
+    """Without the look at what was granted and the extension of the sandbox's life."""
+    return [kind for kind in server.seen.kinds() if kind not in ("info", "timeout")]

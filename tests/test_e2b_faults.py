@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2b_run import SECRET, E2BRun
+from tests.e2b_run import SECRET, E2BRun, run_requests, ticks
 from tests.worker_process import step, wait_for
 
 pytest.importorskip("e2b", reason="the extra [e2b] is not installed")
@@ -24,20 +24,6 @@ if TYPE_CHECKING:
 
     from tests.e2b_server import E2BServer
     from tests.e2b_server.faults import Faults
-
-STREAMS = r"Process/(Start|Connect)$"
-
-
-def run_requests(server: E2BServer) -> list[str]:
-    """Without the look at what was granted and the extension of the sandbox's life."""
-    return [kind for kind in server.seen.kinds() if kind not in ("info", "timeout")]
-
-
-def ticks(count: int = 60, seconds: float = 1.2, **more: Any) -> dict[str, Any]:
-    return step("Tick", config={"count": count, "seconds": seconds, **more})
-
-
-# The stream.
 
 
 def test_ten_cuts_lose_and_double_nothing(e2b_server: E2BServer, tmp_path: Path) -> None:
@@ -138,139 +124,6 @@ def test_a_pause_from_outside_is_told(e2b_server: E2BServer, tmp_path: Path) -> 
     run.failed("infra_lost", "paused")
 
 
-# Single requests.
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda faults: faults.lose_answer("POST /v2/sandboxes$"),
-        lambda faults: faults.refuse("POST /v2/sandboxes$"),
-        lambda faults: faults.answer("POST /v2/sandboxes$", 503, {"code": 503, "message": "busy"}),
-        lambda faults: faults.answer("POST /v2/sandboxes$", 429, {"code": 429, "message": "x"}, {"Retry-After": "1"}),
-        lambda faults: faults.cut("POST /v2/sandboxes$", at_byte=30),
-        lambda faults: faults.lose_answer("Process/Start$"),
-        lambda faults: faults.refuse("Process/Start$"),
-        lambda faults: faults.cut("Process/Start$", at_byte=10),
-        lambda faults: faults.truncate("Process/Start$", at_byte=10),
-        lambda faults: faults.lose_answer("Process/SendInput$"),
-        lambda faults: faults.refuse("Process/SendInput$"),
-        lambda faults: faults.answer("Process/SendInput$", 429, {"code": "resource_exhausted", "message": "x"}),
-        lambda faults: faults.cut("GET /files", at_byte=100),
-        lambda faults: faults.truncate("GET /files", at_byte=100),
-        lambda faults: faults.answer("GET /files", 502, "<html>bad gateway</html>"),
-        lambda faults: faults.lose_answer("DELETE /sandboxes/"),
-        lambda faults: faults.refuse("DELETE /sandboxes/"),
-        lambda faults: faults.answer("DELETE /sandboxes/", 500, {"code": 500, "message": "oops"}),
-    ],
-    ids=[
-        "create lost",
-        "create refused",
-        "create busy",
-        "create limited",
-        "create cut",
-        "start lost",
-        "start refused",
-        "start cut",
-        "start truncated",
-        "stdin lost",
-        "stdin refused",
-        "stdin limited",
-        "download cut",
-        "download truncated",
-        "download 502",
-        "kill lost",
-        "kill refused",
-        "kill failed",
-    ],
-)
-def test_one_request_that_fails_is_made_good(
-    e2b_server: E2BServer, tmp_path: Path, fault: Callable[[Faults], Any]
-) -> None:
-    """Found again, asked again or asked about: one sandbox, one worker, one run of the step."""
-    rule = fault(e2b_server.faults)
-    run = E2BRun(e2b_server, tmp_path, ticks(10, 0.1))
-    run.completed()
-    assert rule.hits == 1
-    assert run.numbers() == list(range(10))
-    assert (run.session / "artifacts/work/ticked").read_text() == "10"
-    assert len(e2b_server.sandboxes) == 1
-    assert run.names().count("step.start") == 1
-
-
-@pytest.mark.parametrize(
-    ("request_line", "is_done"),
-    [
-        ("POST /v2/sandboxes$", False),
-        ("POST /v2/sandboxes$", True),
-        ("Process/Start$", False),
-        ("Process/Start$", True),
-        ("Process/SendInput$", False),
-        ("Process/SendInput$", True),
-        ("GET /files", False),
-        ("DELETE /sandboxes/", False),
-        ("DELETE /sandboxes/", True),
-    ],
-)
-def test_one_request_that_is_never_answered_is_made_good(
-    e2b_server: E2BServer, tmp_path: Path, request_line: str, is_done: bool
-) -> None:
-    """Whether it was carried out or not; nobody waits for longer than the configuration says."""
-    rule = (e2b_server.faults.hang_answer if is_done else e2b_server.faults.hang)(request_line)
-    run = E2BRun(e2b_server, tmp_path, ticks(10, 0.1), request_timeout_s=1)
-    started_s = time.monotonic()
-    run.completed()
-    assert rule.hits == 1
-    assert run.numbers() == list(range(10))
-    assert len(e2b_server.sandboxes) == 1
-    assert run.names().count("step.start") == 1
-    assert time.monotonic() - started_s < 25
-
-
-def test_a_download_that_falls_silent_is_taken_up(e2b_server: E2BServer, tmp_path: Path) -> None:
-    """In the middle, with the connection open."""
-    stall = e2b_server.faults.stall("GET /files", at_byte=100)
-    run = E2BRun(e2b_server, tmp_path, ticks(10, 0.1), request_timeout_s=1)
-    run.completed()
-    assert stall.hits == 1
-
-
-def big_input(folder: Path, size_bytes: int = 3_000_000) -> dict[str, Any]:
-    lines = size_bytes // 10
-    (folder / "in.csv").write_text("a,b\n" + "".join(f"{number % 1000:04d},abcd\n" for number in range(lines)))
-    return {"id": "work", "driver": "filesystem.csv_extractor", "config": {"path": str(folder / "in.csv")}}
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda faults: faults.cut_upload("POST /files", at_byte=500_000),
-        lambda faults: faults.lose_answer("POST /files"),
-        lambda faults: faults.hang("POST /files"),
-    ],
-    ids=["cut", "lost", "never answered"],
-)
-def test_an_upload_that_fails_is_sent_again(
-    e2b_server: E2BServer, tmp_path: Path, fault: Callable[[Faults], Any]
-) -> None:
-    """Whole: what came of the first one does not pass for the package."""
-    rule = fault(e2b_server.faults)
-    run = E2BRun(e2b_server, tmp_path, big_input(tmp_path), request_timeout_s=1)
-    report = run.completed()
-    assert rule.hits == 1
-    assert report["metrics"]["rows_written"] == 300_000
-    assert e2b_server.seen.count("upload") == 2
-
-
-def test_a_full_disk_is_named(e2b_server: E2BServer, tmp_path: Path) -> None:
-    """With what to do about it."""
-    e2b_server.policy.disk_bytes = 1_000_000
-    E2BRun(e2b_server, tmp_path, big_input(tmp_path)).failed("resource_denied", "space")
-
-
-# The sandbox.
-
-
 @pytest.mark.parametrize("kill_mode", ["reset", "end"])
 def test_a_sandbox_that_is_lost_is_told(e2b_server: E2BServer, tmp_path: Path, kill_mode: Any) -> None:
     """Soon, as what it is; what came before is there."""
@@ -332,15 +185,18 @@ def test_ctrl_c_works_at_once(e2b_server: E2BServer, tmp_path: Path, silent: str
     (tmp_path / "m.json").write_text(json.dumps(manifest))
     (tmp_path / "c.json").write_text(json.dumps({"template": "osiris-ready"}))
     line = ["run", "m.json", "--adapter", "e2b", "--config", "c.json", "--session-dir", "s"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "osiris_core.cli.main", *line],
-        cwd=tmp_path,
-        env={**os.environ, **e2b_server.environment()},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "osiris_core.cli.main", *line],
+            cwd=tmp_path,
+            env={**os.environ, **e2b_server.environment()},
+            stdout=file,
+            stderr=file,
+        )
     try:
-        wait_for(lambda: e2b_server.seen.count("start"))
+        wait_for(lambda: e2b_server.seen.count("start") or process.poll() is not None, 45)
+        assert process.poll() is None, said.read_text()
         time.sleep(0.7)
         started_s = time.monotonic()
         process.send_signal(signal.SIGINT)
