@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CODE_ZIP = "code.zip"
 """Our own code, as it was on the host."""
+SQUEEZED_CODE = f"{CODE_ZIP}.xz"
+"""What it comes as where each byte takes its time."""
 PACKAGE_FILE = "package.json"
 """The list of what came up, each with its sha256; its own travels in the `start` message."""
 PREPARED_FILE = "prepared.json"

@@ -90,7 +90,8 @@ class RemoteRun(FollowedRun):
         """
         try:
             self._place()
-            argv = worker_argv(self._sandbox.python, self._sandbox.work_dir, len(self._in_band))
+            python, work_dir = self._sandbox.python, self._sandbox.work_dir
+            argv = worker_argv(python, work_dir, len(self._in_band), squeezed=self._frugal)
             self._order(self._connect(self._sandbox.open(argv)))
             self.summary = self._follow()
         except Exception as exc:
@@ -125,6 +126,7 @@ class RemoteRun(FollowedRun):
                 self._config.code,
                 target,
                 in_place=self._sandbox.reads_in_place,
+                squeezed=self._frugal,
                 earlier=earlier,
                 check=self._stop_if_cancelled,
             )
