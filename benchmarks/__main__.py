@@ -19,6 +19,7 @@ ALL = (
     "docker_artifact",
     "e2b_run",
     "e2b_transfer",
+    "attach",
 )
 
 

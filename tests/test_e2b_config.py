@@ -41,7 +41,7 @@ SQL = {"pipeline": "p", "steps": [{"id": "a", "driver": "duckdb.processor", "con
         ({"env_vars": {"A-B": "1"}}, "no name of an environment variable"),
         ({"metadata": {"osiris.token": "1"}}, "is ours"),
         ({"on_timeout": "sleep"}, "e2b.on_timeout"),
-        ({"working_dir": "relative"}, "e2b.working_dir"),
+        ({"remote_dir": "relative"}, "e2b.remote_dir"),
         ({"user": "root; id"}, "no name of a user"),
         ({"network": {"allow_out": ["http://x"]}}, "no host, host:port, address or range"),
         ({"network": {"allow_out": ["*.example.org:5432"]}}, "ports 80 and 443 only"),

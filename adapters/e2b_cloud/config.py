@@ -107,7 +107,7 @@ class E2BConfig(RemoteConfig):
     user: str | None = Field(
         default=None, description="Who the worker is in the sandbox; the template's own user without it."
     )
-    working_dir: str | None = Field(
+    remote_dir: str | None = Field(
         default=None,
         pattern="^/",
         description="The folder in the sandbox that a run's own folder is made in; the user's home without it.",

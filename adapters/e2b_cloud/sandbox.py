@@ -60,7 +60,7 @@ class E2BSandbox:
         record: Callable[[str], None],
     ) -> None:
         name = f"osiris-{wanted.token[:12]}"
-        self.work_dir = PurePosixPath(config.working_dir, name) if config.working_dir else PurePosixPath(name)
+        self.work_dir = PurePosixPath(config.remote_dir, name) if config.remote_dir else PurePosixPath(name)
         self.python = "python3"
         self.reads_in_place: dict[str, str] = {}
         self._account = account
