@@ -124,24 +124,32 @@ timeout: 1800
             if run.cancel_reason is not None:
                 raise RunCancelled(f"the run was cancelled: {run.cancel_reason}")
 
+        password = _proxy_password(self.config, context)
         return E2BSandbox(
-            _account(self.config, context.environment),
+            _account(self.config, context.environment, *([password] if password is not None else [])),
             self.config,
-            self._wanted(run, context, token, say),
+            self._wanted(run, context, token, password, say),
             say=say,
             check=check,
             facts=facts,
             record=lambda pid: session.record(worker_pid=pid),
         )
 
-    def _wanted(self, run: Run, context: ExecutionContext, token: str, say: Callable[[str, str], None]) -> Wanted:
+    def _wanted(
+        self,
+        run: Run,
+        context: ExecutionContext,
+        token: str,
+        password: str | None,
+        say: Callable[[str, str], None],
+    ) -> Wanted:
         config = self.config
         reach = reach_of(run.prepared)
         if is_open(config.network, reach) and reach.unknown:
             steps = ", ".join(f"'{step}'" for step in reach.unknown)
             say(f"the sandbox may reach everything, as step {steps} names no host; network.allow_out can", "warning")
         try:
-            network = network_options(config.network, reach, _proxy_password(config, context))
+            network = network_options(config.network, reach, password)
         except HostUnknown as exc:
             raise SandboxError(str(exc), failure_class=FailureClass.USER_ERROR) from exc
         return Wanted(
@@ -160,12 +168,12 @@ timeout: 1800
         )
 
 
-def _account(config: E2BConfig, environment: Mapping[str, str]) -> Account:
+def _account(config: E2BConfig, environment: Mapping[str, str], *also: str) -> Account:
     key = key_of(config, environment)
     if key is None:
         message = f"there is no API key for E2B ({MISSING_KEY_HINT})"
         raise SandboxError(message, failure_class=FailureClass.USER_ERROR)
-    return Account(config, key)
+    return Account(config, key, *also)
 
 
 def _proxy_password(config: E2BConfig, context: ExecutionContext) -> str | None:

@@ -419,3 +419,51 @@ def test_nothing_is_left_at_the_far_end(e2b_far_end: FarEnd, tmp_path: Path) -> 
             report = adapter.run(manifest(*steps), context)
         assert report.succeeded is (name == "good")
         assert living_sandboxes(e2b_far_end.options, context.session_id) == []
+
+
+# What else a configuration says.
+
+
+def test_variables_of_the_configuration_arrive(
+    e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A public one as it is, a secret one by name: its value is with the step, and in no other request."""
+    monkeypatch.setenv("FROM_HERE", "correct-horse-battery")
+    variables = {"OMP_NUM_THREADS": "2", "TOKEN": "${FROM_HERE}"}
+    script = 'test "$OMP_NUM_THREADS" = 2 && test "${#TOKEN}" = 21 && test -z "$E2B_API_KEY$FROM_HERE"'
+    step = {"id": "see", "driver": "command", "config": {"argv": ["sh", "-c", script]}}
+    with AdapterFactory.create("e2b", **far(e2b_server, env_vars=variables)) as adapter:
+        report = adapter.run(manifest(step), ExecutionContext(session_dir=str(tmp_path / "s")))
+    assert report.succeeded, report.error
+    assert e2b_server.places_of("correct-horse-battery") == []
+    assert e2b_server.places_of(e2b_server.api_key) == []
+
+
+def test_user_and_folder_arrive(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """The worker is started by whom, and where, the configuration says."""
+    settings = far(e2b_server, user="user", remote_dir=str(tmp_path / "there"))
+    with AdapterFactory.create("e2b", **settings) as adapter:
+        report = adapter.run(manifest(), ExecutionContext(session_dir=str(tmp_path / "s")))
+    start = next(request for request in e2b_server.seen.requests if request.kind == "start")
+    assert start.headers["authorization"] == "Basic dXNlcjo="
+    assert f"mkdir -p {tmp_path}/there/osiris-" in start.body.decode(errors="replace")
+    assert report["worker"]["python"]
+    assert e2b_server.sandbox.state == "gone"
+
+
+def test_the_far_end_is_the_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A domain of one's own, whatever the environment says; debug mode of the SDK is never on."""
+    from adapters.e2b_cloud.account import Account
+    from adapters.e2b_cloud.config import E2BConfig
+
+    for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("E2B_DEBUG", "true")
+    account = Account(E2BConfig(domain="e2b.example.org", request_timeout_s=7), "key")
+    assert account.address == "https://api.e2b.example.org"
+    assert account.sandboxes._bound_api_params == {
+        "api_key": "key",
+        "debug": False,
+        "request_timeout": 7.0,
+        "domain": "e2b.example.org",
+    }

@@ -37,11 +37,11 @@ class Account:
     Attributes:
         sandboxes: The SDK's `AsyncSandbox`, so bound.
         templates: Its `AsyncTemplate`.
-        redactor: Masks the key.
+        redactor: Masks the key, and what else is told to E2B that is secret (`also`).
         address: The control plane's, for people.
     """
 
-    def __init__(self, config: E2BConfig, key: str) -> None:
+    def __init__(self, config: E2BConfig, key: str, *also: str) -> None:
         options: dict[str, Any] = {"api_key": key, "debug": False, "request_timeout": config.request_timeout_s}
         # Two of these the SDK calls deprecated: when they go, this is where another way to a far end belongs.
         for name in ("domain", "api_url", "sandbox_url"):
@@ -50,7 +50,7 @@ class Account:
         client = E2B(**options)
         self.sandboxes = client.AsyncSandbox
         self.templates = client.AsyncTemplate
-        self.redactor = Redactor([key])
+        self.redactor = Redactor([key, *also])
         self.address = (
             config.api_url
             or os.environ.get("E2B_API_URL")
