@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from osiris_core import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOMS = ("osiris_core", "remote")
 LEFT_OUT = ("osiris_core/cli/", "osiris_core/testing/")
 UNUSED_S = 30 * 86_400
 """After this long without a use a zip is removed from the cache; it can be made again."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_XZ_END = b"YZ"
+_NO_FOLDER = "neither the cache directory nor the temporary directory can be written"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -37,7 +39,14 @@ def code_zip() -> Path:
     It holds sources, byte code for this version of Python (another one compiles the sources), entries for its
     directories, without which namespace packages cannot be imported from a zip, and our name and version.
     """
-    return _cached(".zip", zipfile.is_zipfile, _zipped)
+    sources = list(_sources())
+    name = f"code-{_state(sources)}.zip"
+    for folder in _cache_dirs():
+        with suppress(OSError):
+            if not zipfile.is_zipfile(folder / name):  # a crash may have left it empty
+                _keep(folder, name, _zipped(sources))
+            return folder / name
+    raise OSError(_NO_FOLDER)
 
 
 class SqueezedCode(NamedTuple):
@@ -51,38 +60,38 @@ class SqueezedCode(NamedTuple):
 @lru_cache(maxsize=1)
 def squeezed_code() -> SqueezedCode:
     """Made once and cached, as `code_zip` is; making it takes half a second."""
-    path = _cached(".zip.xz", _is_whole, lambda sources: lzma.compress(_zipped(sources, zipfile.ZIP_STORED)))
-    content = lzma.decompress(path.read_bytes())
-    return SqueezedCode(path, len(content), hashlib.sha256(content).hexdigest())
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        lzma.decompress(path.read_bytes())
-    except (OSError, lzma.LZMAError):
-        return False
-    return True
-
-
-def _cached(ending: str, is_whole: Callable[[Path], bool], make: Callable[[list[tuple[str, bytes]]], bytes]) -> Path:
     sources = list(_sources())
+    begin = f"code-{_state(sources)}-"
+    for folder in _cache_dirs():
+        with suppress(OSError):
+            for path in folder.glob(f"{begin}*.zip.xz"):
+                size_bytes, sha256 = path.name.removeprefix(begin).partition(".")[0].split("-")
+                if path.read_bytes().endswith(_XZ_END):  # a crash may have left it empty
+                    return SqueezedCode(path, int(size_bytes), sha256)
+            content = _zipped(sources, zipfile.ZIP_STORED)
+            sha256 = hashlib.sha256(content).hexdigest()
+            name = f"{begin}{len(content)}-{sha256}.zip.xz"
+            _keep(folder, name, lzma.compress(content))
+            return SqueezedCode(folder / name, len(content), sha256)
+    raise OSError(_NO_FOLDER)
+
+
+def _state(sources: list[tuple[str, bytes]]) -> str:
     state = hashlib.sha256(repr((importlib.util.MAGIC_NUMBER, __version__)).encode())
     for name, content in sources:
         state.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
-    name = f"code-{state.hexdigest()[:24]}{ending}"
-    for folder in (_cache_dir(), Path(tempfile.gettempdir(), f"osiris-{os.getuid()}")):
-        with suppress(OSError):
-            if not is_whole(folder / name):  # a crash may have left it empty
-                _make(folder, name, make(sources))
-            return folder / name
-    raise OSError("neither the cache directory nor the temporary directory can be written")
+    return state.hexdigest()[:24]
+
+
+def _cache_dirs() -> tuple[Path, Path]:
+    return _cache_dir(), Path(tempfile.gettempdir(), f"osiris-{os.getuid()}")
 
 
 def _cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "osiris"
 
 
-def _make(folder: Path, name: str, content: bytes) -> None:
+def _keep(folder: Path, name: str, content: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} is somebody else's")
