@@ -14,7 +14,7 @@ from adapters.e2b_cloud.errors import translate
 from adapters.e2b_cloud.lifetime import Lifetime
 from adapters.e2b_cloud.loop import PrivateLoop
 from adapters.e2b_cloud.metadata import run_metadata
-from adapters.e2b_cloud.network import HostUnknown, is_open, network_options, reach_of
+from adapters.e2b_cloud.network import HostUnknown, Reach, is_open, network_options, reach_of
 from adapters.e2b_cloud.sandbox import E2BSandbox
 from adapters.e2b_cloud.sweep import find_leftovers
 from adapters.e2b_cloud.templates import set_up, template_name
@@ -144,7 +144,9 @@ timeout: 1800
         say: Callable[[str, str], None],
     ) -> Wanted:
         config = self.config
-        reach = reach_of(run.prepared)
+        reach = (
+            Reach((), ()) if run.attached else reach_of(run.prepared)
+        )  # the sandbox of an attached run has its rules
         if is_open(config.network, reach) and reach.unknown:
             steps = ", ".join(f"'{step}'" for step in reach.unknown)
             say(f"the sandbox may reach everything, as step {steps} names no host; network.allow_out can", "warning")

@@ -215,6 +215,20 @@ def _is_under_way(folder: Path) -> bool:
     return file.exists() and "step.start" in file.read_text()
 
 
+def test_a_sandbox_that_comes_too_late_is_killed(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """Cancelled while it is being made, a run waits for it no longer than it takes to be rid of it."""
+    delayed = e2b_server.faults.delay(r"POST /v2/sandboxes$", 1.5)
+    adapter = AdapterFactory.create("e2b", **far(e2b_server))
+    timer = threading.Thread(target=lambda: (wait_for(lambda: delayed.hits), adapter.cancel("enough")))
+    timer.start()
+    report = adapter.run(manifest(), ExecutionContext(session_dir=str(tmp_path / "s")))
+    timer.join()
+    assert report.status == "cancelled"
+    assert report.timings["wall_ms"] < 8_000
+    time.sleep(0.5)
+    assert [sandbox.state for sandbox in e2b_server.sandboxes.values()] == ["gone"]
+
+
 CONTROLLER = """
 import json, sys
 from osiris_core import AdapterFactory, ExecutionContext

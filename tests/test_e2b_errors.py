@@ -16,6 +16,7 @@ from connectrpc.errors import ConnectError
 
 from adapters.e2b_cloud import errors
 from osiris_core import AdapterFactory, ExecutionContext
+from osiris_core.errors import RunCancelled
 from osiris_core.redaction import Redactor
 from remote.sandbox import SandboxError
 
@@ -101,7 +102,9 @@ def test_what_the_sdk_raises_becomes_ours(error: Exception, kind: type, failure_
 
 
 def test_our_own_pass() -> None:
-    """An error that is ours already is not told twice."""
+    """An error that is ours already is not told twice, and a cancel stays one."""
+    with pytest.raises(RunCancelled), errors.translate("it failed"):
+        raise RunCancelled("enough")
     with pytest.raises(errors.SandboxGone, match=r"^gone$"), errors.translate("it failed"):
         raise errors.SandboxGone("gone")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -69,6 +70,7 @@ class Creation:
     Attributes:
         template: What it was made from.
         python: The interpreter in it that has the worker's packages.
+        asked_twice: A second one may come to light.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Creation:
     ) -> None:
         self.template = wanted.template
         self.python = "python3"
+        self.asked_twice = False
         self._key = secrets.token_hex(4)  # another making for the same run is another request
         self._pending: Future[Any] | None = None
         self._account = account
@@ -123,6 +126,7 @@ class Creation:
                 raise
             # Nothing was made, as far as can be seen; the key makes it the same request if it was after all.
             self._say(f"{exc}; it is asked for once more", "warning")
+            self.asked_twice = True
             return self._made(template, network, again=True)
 
     async def _asked_for(self, template: str, network: Mapping[str, Any]) -> Any:
@@ -141,10 +145,16 @@ class Creation:
         deadline_s = monotonic() + PENDING_LIMIT_S
         while self._pending is not None and not self._pending.done() and monotonic() < deadline_s:
             futures.wait([self._pending], LOOK_INTERVAL_S)
-            # It may be there though the answer never comes; and what is there now was made by no later request.
+            # It may be there though the answer never comes.
             if not self._pending.done() and kill_all(self._account, self._loop, self._wanted.token, self._count):
                 return
+        if self._pending is not None and self._pending.done() and self._pending.exception() is None:
+            self._kill(self._pending.result())  # it may not be listed yet
         kill_all(self._account, self._loop, self._wanted.token, self._count)
+
+    def _kill(self, sandbox: Any) -> None:
+        self._count("kill")
+        self._loop.run(self._account.sandboxes.kill(sandbox.sandbox_id))
 
     def _found_again(self) -> Any:
         deadline_s = monotonic() + FIND_LIMIT_S
@@ -188,8 +198,8 @@ class Creation:
                 locked = {name: value for name, value in self._wanted.network.items() if name != "allow_public_traffic"}
                 self._loop.run(sandbox.update_network(locked), self._check)
         except BaseException:
-            # `start` fails, so nobody else knows of it yet.
-            kill_all(self._account, self._loop, self._wanted.token, self._count)
+            with suppress(Exception):  # `start` fails, so nobody else knows of it yet; `osiris runs gc` would find it
+                self._kill(sandbox)
             raise
         return sandbox
 

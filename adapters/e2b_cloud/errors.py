@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import e2b
 import httpx
 
-from osiris_core.errors import FailureClass
+from osiris_core.errors import FailureClass, OsirisError
 from osiris_core.redaction import Redactor
 from remote.sandbox import SandboxError
 
@@ -91,12 +91,12 @@ def translate(what: str, redactor: Redactor | None = None, address: str = "") ->
         address: Whom was asked, for the message that nobody answers there.
 
     Raises:
-        SandboxError: One of the classes above, or itself, with its failure class and the remedy.
+        SandboxError: One of the classes above, or itself, with its failure class and the remedy. Errors of ours pass.
     """
     try:
         yield
-    except SandboxError:
-        raise
+    except OsirisError:
+        raise  # ours already, or a cancel that was heard meanwhile
     except Exception as exc:  # noqa: BLE001 - whatever leaks through the SDK, a person gets our words
         # Without its cause: a far end may repeat the key that it refuses, and tracebacks are written down.
         raise explained(exc, what, redactor or Redactor(), address) from None

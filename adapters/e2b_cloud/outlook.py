@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from concurrent import futures
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from adapters.e2b_cloud.errors import SandboxGone, translate
+from adapters.e2b_cloud.errors import E2BUnreachable, SandboxGone, translate
 from adapters.e2b_cloud.lifetime import seconds_left
 from osiris_core.errors import FailureClass
 from remote.sandbox import SandboxError
@@ -32,21 +33,30 @@ class Outlook:
         facts: dict[str, Any],
         count: Callable[[str], None],
     ) -> None:
+        self._loop = loop
         self._wanted = wanted
         self._facts = facts
         count("info")
         self._answer = loop.begin(sandbox.get_info())
 
-    def require(self, say: Callable[[str, str], None]) -> None:
+    def require(self, say: Callable[[str, str], None], check: Callable[[], None]) -> None:
         """
-        See that the sandbox can hold the run; what is worth knowing is said.
+        See that the sandbox can hold the run; what is worth knowing is said. `check` is called while the answer is
+        waited for; what it raises is raised.
 
         Raises:
             SandboxError: It lives too shortly, or has not the processors or the memory that were asked for.
         """
+        deadline_s = monotonic() + WAIT_S
+
+        def until_late() -> None:
+            check()
+            if monotonic() > deadline_s:
+                raise E2BUnreachable(f"the sandbox cannot be looked at: there was no answer within {WAIT_S:g} s")
+
         try:
             with translate("the sandbox cannot be looked at"):
-                info = self._answer.result(WAIT_S)
+                info = self._loop.wait(self._answer, until_late)
         except SandboxGone:
             raise
         except (SandboxError, futures.CancelledError) as exc:

@@ -142,7 +142,7 @@ class E2BSandbox:
     def open(self, argv: Sequence[str]) -> StreamTransport:
         assert self._outlook is not None
         assert self._worker is not None
-        self._outlook.require(self._say)
+        self._outlook.require(self._say, self._check)
         self._transport = self._worker.start(argv, unpack=self._has_package)
         self._record(str(self._transport.pid))
         return self._transport
@@ -250,7 +250,8 @@ class E2BSandbox:
                 if self._sandbox is not None:
                     self._count("kill")
                     self._loop.run(self._account.sandboxes.kill(self._sandbox.sandbox_id))
-                elif self._creation is not None:  # asked for, and the answer was not waited for or never came
+                # Asked for, and the answer was not waited for, or came late for once.
+                if self._creation is not None and (self._sandbox is None or self._creation.asked_twice):
                     self._creation.give_up()
 
         try:

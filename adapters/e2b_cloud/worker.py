@@ -150,7 +150,7 @@ class WorkerProcess:
         for pid in self.pids():
             with translate("a worker cannot be killed"):
                 self._count("signal")
-                self._loop.run(self._commands.kill(pid), self._check)
+                self._loop.run(self._commands.kill(pid))
 
 
 def shell_path(path: PurePosixPath) -> str:
