@@ -17,6 +17,8 @@ ALL = (
     "rpc_round_trip",
     "events_pipe",
     "docker_artifact",
+    "e2b_run",
+    "e2b_transfer",
     "attach",
     "model_run",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adapters.docker import DockerAdapter, DockerConfig
+    from adapters.e2b import E2BAdapter, E2BConfig
     from adapters.local import LocalAdapter, LocalConfig
     from adapters.process import ProcessAdapter, ProcessConfig
     from osiris_core.config import BaseBackendConfig
@@ -46,6 +47,8 @@ else:
         "DockerAdapter": "adapters.docker",
         "DockerConfig": "adapters.docker",
         "DockerRunBackend": "osiris_core.run_backend",
+        "E2BAdapter": "adapters.e2b",
+        "E2BConfig": "adapters.e2b",
         "Fate": "remote.sandbox",
         "FileTransport": "remote.file_transport",
         "FolderFiles": "remote.pipe_transport",
@@ -95,6 +98,8 @@ __all__ = [
     "DockerAdapter",
     "DockerConfig",
     "DockerRunBackend",
+    "E2BAdapter",
+    "E2BConfig",
     "Fate",
     "FileTransport",
     "FolderFiles",

@@ -16,6 +16,7 @@ ENTRY_POINT_GROUP = "osiris.adapters"
 
 BUILTIN = {
     "docker": "adapters.docker:DockerAdapter",
+    "e2b": "adapters.e2b:E2BAdapter",
     "fallback": "adapters.fallback:FallbackAdapter",
     "local": "adapters.local:LocalAdapter",
     "process": "adapters.process:ProcessAdapter",

@@ -74,7 +74,7 @@ class AdoptedRun(RemoteRun):
         deadline_s = monotonic() + self._config.start_timeout_s
         state = None
         while state is None:
-            client = self._connect(self._sandbox.reconnect())
+            client = self._connect(self._sandbox.reconnect(), again=True)
             try:
                 state = client.call("heartbeat")["state"]
             except WorkerLost:

@@ -11,7 +11,7 @@ from osiris_core.archive import pack_files
 from osiris_core.errors import SealBroken
 from osiris_core.user_code import code_files, driver_files, driver_places
 from remote import folders
-from remote.code_zip import code_zip
+from remote.code_zip import code_zip, squeezed_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,10 +27,40 @@ BOOT = (
 )
 """The first line of a worker: it takes the wire away from everybody before anything is imported."""
 
+TAKE_IN = """\
+import io,os,sys,tarfile
+n,b=int(sys.argv[2]),bytearray()
+while len(b)<n:
+ d=os.read(0,min(n-len(b),1<<20))
+ if not d:sys.exit('the package did not arrive')
+ b+=d
+s={'filter':'data'} if hasattr(tarfile,'data_filter') else {}
+tarfile.open(fileobj=io.BytesIO(b)).extractall(sys.argv[1],**s)
+del b
+"""
+"""What comes before that where the package comes over the wire, in front of the first frame."""
 
-def worker_argv(python: str, work_dir: PurePosixPath) -> list[str]:
-    """The command that starts a worker in `work_dir`, where the package is."""
-    return [python, "-I", "-c", BOOT, str(work_dir)]
+EXPAND = f"""\
+import lzma,os,sys
+z=sys.argv[1]+'/{folders.SQUEEZED_CODE}'
+with lzma.open(z) as s,open(z[:-3],'wb') as t:t.write(s.read())
+os.unlink(z)
+"""
+"""And where our code came squeezed."""
+
+IN_BAND_BYTES = 1 << 20
+"""How large a package may be that is sent in front of the first frame."""
+
+
+def worker_argv(python: str, work_dir: PurePosixPath, in_band_bytes: int = 0, *, squeezed: bool = False) -> list[str]:
+    """
+    The command that starts a worker in `work_dir`, where the package is.
+
+    With `in_band_bytes` it is not there yet: the worker reads so many bytes of its standard input, a tar, first.
+    `squeezed` as for `pack_bundle`.
+    """
+    boot = (TAKE_IN if in_band_bytes else "") + (EXPAND if squeezed else "") + BOOT
+    return [python, "-I", "-c", boot, str(work_dir), *([str(in_band_bytes)] if in_band_bytes else [])]
 
 
 @dataclass(frozen=True)
@@ -49,6 +79,7 @@ def pack_bundle(
     *,
     in_place: Mapping[str, str],
     earlier: EarlierFiles | None = None,
+    squeezed: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Bundle:
     """
@@ -57,6 +88,7 @@ def pack_bundle(
     Args:
         in_place: Source paths of input files that need not travel, with where they are in the sandbox.
         earlier: For a resume: what travels of earlier attempts, and what they left that need not.
+        squeezed: Our code is packed as tightly as can be, and expanded by the worker's first line.
         check: Called after each file; what it raises is raised.
 
     Raises:
@@ -74,7 +106,12 @@ def pack_bundle(
                 listed[name] = {"size_bytes": size_bytes, "sha256": sha256}
                 check()
 
-        add([(folders.CODE_ZIP, code_zip())])
+        if squeezed:
+            add([(folders.SQUEEZED_CODE, squeezed_code().path)])
+            del listed[folders.SQUEEZED_CODE]
+            listed[folders.CODE_ZIP] = {"size_bytes": squeezed_code().size_bytes, "sha256": squeezed_code().sha256}
+        else:
+            add([(folders.CODE_ZIP, code_zip())])
         add(inputs.files())
         inputs.seal(listed)
         add(_user_files(code, drivers))

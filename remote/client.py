@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import ExecutionError, FailureClass
-from remote.framing import Frame, FrameDecoder, encode_frame
+from remote.framing import Frame, FrameDecoder, Stray, encode_frame
 from remote.protocol import HEARTBEAT_INTERVAL_S, NOTIFICATIONS, SILENCE_LIMIT_S, encode, is_compatible, request
 from remote.sandbox import TransportClosed
 
@@ -64,6 +64,12 @@ class WorkerClient:
         on_event: Called with each new event, after it was written.
         on_stray: Called with each line that is no message.
         trace: Is told every message.
+        ask_interval_s: How often to ask for a sign of life. A worker that gives them unasked needs it seldom.
+        in_midst: The worker had begun to speak before: what comes before the first frame is the rest of one.
+
+    Attributes:
+        summary: What the run came to, as soon as the worker said it unasked.
+        has_heard: A whole message came.
     """
 
     def __init__(
@@ -73,7 +79,14 @@ class WorkerClient:
         on_event: Callable[[dict[str, Any]], None] = lambda _: None,
         on_stray: Callable[[str], None] = lambda _: None,
         trace: RpcTrace | None = None,
+        *,
+        ask_interval_s: float = HEARTBEAT_INTERVAL_S,
+        in_midst: bool = False,
     ) -> None:
+        self.summary: dict[str, Any] | None = None
+        self.has_heard = False
+        self._ask_interval_s = ask_interval_s
+        self._in_midst = in_midst
         self._transport = transport
         self._copies = copies
         self._on_event = on_event
@@ -117,7 +130,25 @@ class WorkerClient:
             RpcError: The worker refused.
             WorkerLost: No answer within `timeout_s`, or the connection ended.
         """
-        request_id = self._send(method, params or {}, timeout_s)
+        return self.answer(self.ask(method, params, timeout_s), method, timeout_s)
+
+    def ask(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        timeout_s: float = SILENCE_LIMIT_S,
+        before: bytes = b"",
+    ) -> int:
+        """
+        Ask without waiting for the answer; give the request's id. `before` goes in front, in the same piece.
+
+        Raises:
+            WorkerLost: It could not be sent within `timeout_s`, or the connection ended.
+        """
+        return self._send(method, params or {}, timeout_s, before)
+
+    def answer(self, request_id: int, method: str, timeout_s: float = SILENCE_LIMIT_S) -> Any:
+        """The result of what was asked. Raises as `call` does."""
         deadline_s = monotonic() + timeout_s
         while request_id not in self._answers:
             if (left_s := deadline_s - monotonic()) <= 0:
@@ -142,7 +173,7 @@ class WorkerClient:
                 return False
             if self._silent_s > SILENCE_LIMIT_S:
                 raise WorkerLost(f"the worker has been silent for {SILENCE_LIMIT_S:g} s")
-            if now_s - self._asked_s > HEARTBEAT_INTERVAL_S:
+            if now_s - self._asked_s > self._ask_interval_s:
                 self._send("heartbeat", {}, SILENCE_LIMIT_S)
             self._take(min(deadline_s - now_s, POLL_S))
         return True
@@ -152,14 +183,14 @@ class WorkerClient:
         with suppress(WorkerLost):
             self._send("shutdown", {}, DISMISS_LIMIT_S)
 
-    def _send(self, method: str, params: Mapping[str, Any], timeout_s: float) -> int:
+    def _send(self, method: str, params: Mapping[str, Any], timeout_s: float, before: bytes = b"") -> int:
         request_id, self._next_id = self._next_id, self._next_id + 1
         message = request(request_id, method, dict(params))
         if self._trace is not None:
             self._trace.note("sent", message)
         self._asked_s = monotonic()
         try:
-            self._transport.send(encode_frame(encode(message)), timeout_s)
+            self._transport.send(before + encode_frame(encode(message)), timeout_s)
         except TransportClosed as exc:
             raise WorkerLost(f"the connection to the worker ended: {exc}") from exc
         return request_id
@@ -170,7 +201,8 @@ class WorkerClient:
             data = self._transport.receive(timeout_s)
         except TransportClosed as exc:
             for item in self._decoder.finish():
-                self._stray(item[0])
+                if isinstance(item, Stray) and item.reason != "cut":  # a frame that did not come whole comes again
+                    self._stray(item.data)
             raise WorkerLost(f"the connection to the worker ended: {exc}") from exc
         if not data:
             # Only what was listened for counts: a host that was stopped itself has not heard silence.
@@ -179,8 +211,9 @@ class WorkerClient:
         self._silent_s = 0.0
         for item in self._decoder.feed(data):
             if isinstance(item, Frame):
+                self._in_midst, self.has_heard = False, True
                 self._message(item.text)
-            else:
+            elif not self._in_midst:
                 self._stray(item.data)
 
     def _message(self, text: bytes) -> None:
@@ -197,6 +230,10 @@ class WorkerClient:
             return self._event(message.get("params"))
         if method == "hello":
             self._hello = message.get("params") or {}
+        elif method == "summary":
+            self.summary = message.get("params") or {}
+        elif method == "heartbeat":
+            self._check_sent(message.get("params"))
         elif method is None and isinstance(message.get("id"), int):
             self._answers[message["id"]] = message
             self._check_sent(message.get("result"))

@@ -35,8 +35,11 @@ class FileTransport:
     """
     A transport for a worker whose pipes belong to nobody any more. One controller at a time.
 
-    What was answered before it came is passed over, but for `hello`; the journal is followed from its beginning.
+    What was answered before it came is passed over, but for `hello`; the journal is followed from its beginning. What a
+    worker says unasked is in none of the files.
     """
+
+    is_asked_only = True
 
     def __init__(self, files: WorkerFiles, is_alive: Callable[[], bool]) -> None:
         self._files = files

@@ -66,6 +66,10 @@ class StartParams(Params):
     secrets: dict[str, str] = Field(default={}, repr=False, description="Every declared name with its value.")
     resume: bool = Field(default=False, description="Take over what an earlier attempt in the package completed.")
     unattended_timeout_s: float = Field(default=3600.0, gt=0, description="How long to go on when no host is heard.")
+    unasked: bool = Field(
+        default=False,
+        description="Say `heartbeat` and `summary` without being asked, and pack what comes home into one file.",
+    )
 
 
 class GetSummaryParams(Params):

@@ -10,14 +10,16 @@ import json
 from enum import IntEnum
 from typing import Any
 
-PROTOCOL_VERSION = "1.0"
+PROTOCOL_VERSION = "1.1"
 """`major.minor`: another major is refused in `hello`, another minor only adds."""
 
 METHODS = ("start", "get_summary", "heartbeat", "replay", "cancel", "shutdown")
-NOTIFICATIONS = ("hello", "event")
+UNASKED = ("heartbeat", "summary")
+"""What a worker says of itself when `start` asked for that."""
+NOTIFICATIONS = ("hello", "event", *UNASKED)
 
 HEARTBEAT_INTERVAL_S = 1.0
-"""How often a host asks for a sign of life while a run lasts."""
+"""How often a host asks for a sign of life while a run lasts, or a worker gives one unasked."""
 SILENCE_LIMIT_S = 5.0
 """After this long without one byte a worker counts as lost."""
 

@@ -15,44 +15,38 @@ from osiris_core.errors import (
     CollectError,
     ExecutionError,
     FailureClass,
+    OsirisError,
     RunCancelled,
     RunTimeout,
 )
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
-from osiris_core.records import RunSummary
 from remote import folders
-from remote.bundle import pack_bundle, worker_argv
-from remote.client import RpcError, WorkerClient, WorkerLost
+from remote.bundle import IN_BAND_BYTES, pack_bundle, worker_argv
+from remote.client import WorkerLost
+from remote.followed_run import FollowedRun
 from remote.homecoming import Homecoming
-from remote.packages import check_hello
-from remote.protocol import ErrorCode
+from remote.ordering import Order
 from remote.resume_files import earlier_files
-from remote.rpc_trace import RpcTrace
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from osiris_core.aftermath import Aftermath
     from osiris_core.collection import Run
     from osiris_core.context import ExecutionContext
+    from osiris_core.records import RunSummary
+    from remote.client import WorkerClient
     from remote.config import RemoteConfig
-    from remote.sandbox import Sandbox, Transport
+    from remote.sandbox import Sandbox
 
-START_ANSWER_S = 30.0
-"""How long the worker may take to answer `start`: it imports its libraries meanwhile."""
-CANCEL_MARGIN_S = 20.0
-"""How long after a cancel, or the run's limit, the worker's own ways of ending a run may take."""
-SUMMARY_LIMIT_S = 60.0
-"""How long an engine whose steps are over may take to write down what they came to."""
-RECONNECTS = 3
 START_PAUSE_S = 1.0
 _WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
 
 
-class RemoteRun:
+class RemoteRun(FollowedRun):
     """
     `drive` runs in one thread; `cancel` may come from any, also a signal handler. Then `bring_home` and `release`.
 
@@ -69,25 +63,15 @@ class RemoteRun:
         token: str | None = None,
     ) -> None:
         assert run.session is not None
-        self.session_dir = str(run.session.layout.root)
-        self.summary: RunSummary | None = None
-        self._run = run
-        self._context = context
-        self._config = config
         self._session = run.session
         self._token = token or secrets.token_hex(16)
         self._make_sandbox = partial(make_sandbox, run, context, self._token)
-        self._sandbox = self._make_sandbox()
-        self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
-        self._transport: Transport | None = None
-        self._client: WorkerClient | None = None
-        self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
-        self._cancelled: str | None = run.cancel_reason
-        self._timeout_s: float | None = run.prepared.settings.get("timeout_s")
+        super().__init__(run, context, config, self._make_sandbox())
+        self.session_dir = str(run.session.layout.root)
+        self.summary: RunSummary | None = None
+        self._context = context
+        self._in_band = b""
         self._started_s = monotonic()
-        self._cancel_sent_s: float | None = None
-        self._steps_over = False
-        self._has_all_events = False
         self._placed = self._gone = False
         self._home: Homecoming | None = None
         self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
@@ -96,10 +80,6 @@ class RemoteRun:
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
         self._transfer |= run.extra.get("transfer", {})
         run.extra["transfer"] = self._transfer
-
-    def cancel(self, reason: str) -> None:
-        """Ask the run to stop, wherever it is; returns at once."""
-        self._cancelled = self._cancelled or reason
 
     def drive(self) -> RunSummary:
         """
@@ -110,15 +90,15 @@ class RemoteRun:
         """
         try:
             self._place()
-            client = self._connect(self._sandbox.open(worker_argv(self._sandbox.python, self._sandbox.work_dir)))
-            hello = client.hello(self._config.start_timeout_s, self._stop_if_cancelled)
-            check_hello(hello)
-            self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
-            self._stop_if_cancelled()
-            self._order(client)
+            python, work_dir = self._sandbox.python, self._sandbox.work_dir
+            argv = worker_argv(python, work_dir, len(self._in_band), squeezed=self._frugal)
+            self._order(self._connect(self._sandbox.open(argv)))
             self.summary = self._follow()
         except Exception as exc:
             error = self._explained(exc)
+            if (told := self._told_by_results(error)) is not None:
+                self.summary = told
+                return told
             self._conclude(error)
             if error is exc:
                 raise
@@ -146,11 +126,15 @@ class RemoteRun:
                 self._config.code,
                 target,
                 in_place=self._sandbox.reads_in_place,
+                squeezed=self._frugal,
                 earlier=earlier,
                 check=self._stop_if_cancelled,
             )
             try:
-                self._sandbox.put(target)
+                if self._frugal and self._bundle.size_bytes <= IN_BAND_BYTES:
+                    self._in_band = target.read_bytes()
+                else:
+                    self._sandbox.put(target)
             finally:
                 target.unlink()
         self._transfer["up_bytes"] = self._bundle.size_bytes
@@ -187,7 +171,32 @@ class RemoteRun:
             sleep(0.05)
 
     def _order(self, client: WorkerClient) -> None:
-        # From here on something may run: whoever has to go on with it finds what is known of it so far.
+        params = {
+            "session_id": self._session.session_id,
+            "attempt": self._session.attempt,
+            "package_sha256": self._bundle.package_sha256,
+            "secrets": dict(self._run.prepared.secrets),
+            "resume": self._context.resume,
+            "unattended_timeout_s": self._config.unattended_timeout_s,
+            "unasked": self._frugal,
+        }
+        order = Order(params, self._in_band, self._stop_if_cancelled, self._note_hello)
+        if self._frugal:
+            self._record_facts()
+        try:
+            order.give(client, self._config.start_timeout_s)
+        except WorkerLost:
+            if not self._frugal or not self._sandbox.fate().running:
+                raise
+            self._over_breaks(lambda: order.give_again(self._reconnect()), broken=1)
+        self._in_band = b""
+
+    def _note_hello(self, hello: Mapping[str, Any]) -> None:
+        self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
+        self._record_facts()
+
+    def _record_facts(self) -> None:
+        """From here on something may run: whoever has to go on with it finds what is known of it so far."""
         facts: dict[str, Any] = {
             "facts": self._run.extra,
             "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)},
@@ -195,29 +204,12 @@ class RemoteRun:
         if self._at_home:
             facts["at_home"] = self._at_home
         self._session.record(**facts, prepared=self._run.prepared.to_json())
-        client.call(
-            "start",
-            {
-                "session_id": self._session.session_id,
-                "attempt": self._session.attempt,
-                "package_sha256": self._bundle.package_sha256,
-                "secrets": dict(self._run.prepared.secrets),
-                "resume": self._context.resume,
-                "unattended_timeout_s": self._config.unattended_timeout_s,
-            },
-            START_ANSWER_S,
-        )
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled is not None:
             raise RunCancelled(f"the run was cancelled: {self._cancelled}")
         if self._timeout_s is not None and monotonic() > self._started_s + self._timeout_s:
             raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
-
-    def _connect(self, transport: Transport) -> WorkerClient:
-        self._transport = transport
-        self._client = WorkerClient(transport, self._copies, self._note, self._note_stray, self._trace)
-        return self._client
 
     def _told(self) -> Aftermath:
         """What our journal says by now."""
@@ -229,72 +221,6 @@ class RemoteRun:
             self._transport.close()
         if self._trace is not None:
             self._trace.close()
-
-    # Followed to its end.
-
-    def _follow(self) -> RunSummary:
-        deadline_s = None
-        if self._timeout_s is not None:
-            deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
-        broken = 0
-        while True:
-            try:
-                assert self._client is not None
-                self._wait_for_steps(self._client, deadline_s)
-                return self._fetch_summary(self._client)
-            except WorkerLost:
-                broken += 1
-                if broken > RECONNECTS or not self._sandbox.fate().running:
-                    raise
-                self._reconnect()
-
-    def _wait_for_steps(self, client: WorkerClient, deadline_s: float | None) -> None:
-        while not self._steps_over:
-            now_s = monotonic()
-            if self._cancelled is not None and self._cancel_sent_s is None:
-                client.call("cancel", {"reason": self._cancelled})
-                self._cancel_sent_s = now_s
-            late = deadline_s is not None and now_s > deadline_s
-            if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
-                raise ExecutionError(
-                    "the worker did not end the run when it had to", failure_class=FailureClass.ADAPTER_BUG
-                )
-            client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
-
-    def _fetch_summary(self, client: WorkerClient) -> RunSummary:
-        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
-        while True:
-            try:
-                answer = client.call("get_summary")
-                break
-            except RpcError as exc:
-                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
-                    raise
-            client.wait(lambda: False, pause_s)
-            pause_s = min(pause_s * 1.5, 0.1)
-        if self._copies.last_seq < answer["last_seq"]:
-            client.call("replay", {"after_seq": self._copies.last_seq})
-            client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
-        self._has_all_events = self._copies.last_seq >= answer["last_seq"]
-        self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
-        return RunSummary.from_json(answer["summary"])
-
-    def _reconnect(self) -> None:
-        assert self._transport is not None
-        self._transport.close()
-        client = self._connect(self._sandbox.reconnect())
-        client.call("replay", {"after_seq": self._copies.last_seq})
-
-    def _note(self, event: dict[str, Any]) -> None:
-        if event["event"] in ("steps.complete", "steps.error"):
-            self._steps_over, self._run.steps_end_ts = True, event["ts"]
-
-    def _note_stray(self, text: str) -> None:
-        self._say(text, "warning", stream="worker")
-
-    def _say(self, text: str, level: str, **more: str) -> None:
-        if self._run.host is not None:
-            self._run.host.emit("log", level=level, message=text, **more)
 
     # When it went wrong.
 
@@ -315,6 +241,18 @@ class RemoteRun:
             details["last_output"] = tail
             message += f"; it said last: {tail.strip().splitlines()[-1]}"
         return ExecutionError(message, failure_class=failure_class, details=details)
+
+    def _told_by_results(self, error: Exception) -> RunSummary | None:
+        """What a worker that cannot be heard any more wrote down at the end of its run, if it came to that."""
+        if getattr(error, "failure_class", None) is not FailureClass.INFRA_LOST:
+            return None
+        if self._transport is None:
+            return None
+        with suppress(OsirisError, OSError, ValueError):
+            self._fetch()
+            if self._home is not None and (told := self._told()).ended:
+                return told.summary()
+        return None
 
     def _conclude(self, error: Exception) -> None:
         if not isinstance(error, ExecutionError):
@@ -343,7 +281,7 @@ class RemoteRun:
             if artifacts:
                 raise CollectError("the place of the run is gone, and what its steps left with it")
             return
-        if self._client is not None:
+        if self._client is not None and not self._frugal:
             self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
         started_s = monotonic()
         if self._home is None:

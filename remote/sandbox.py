@@ -72,6 +72,10 @@ class Sandbox(Protocol):
         work_dir: The folder inside the sandbox that everything goes into; known once `start` returned.
         python: The interpreter inside it.
         reads_in_place: Source paths of input files that are there without being sent, and where (mounts).
+
+    One more may be there, `frugal: bool`: each message to the worker is a request that takes its time and is counted.
+    A small package then goes in front of the first message, without `put`; the worker says how it is and what the run
+    came to unasked, and packs what comes home into one file (`folders.RESULT_FILE`) for `get`.
     """
 
     work_dir: PurePosixPath

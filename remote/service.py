@@ -13,6 +13,7 @@ from osiris_core.rooms import load
 from remote import folders
 from remote.deadlines import Deadlines
 from remote.journal_tail import JournalTail
+from remote.protocol import HEARTBEAT_INTERVAL_S
 
 if TYPE_CHECKING:
     from osiris_core.redaction import Redactor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         ShutdownParams,
         StartParams,
     )
+    from remote.result_file import ResultFile
 
 START_LIMIT_S = 120.0
 """How long a worker waits for `start`."""
@@ -49,6 +51,9 @@ class WorkerService:
         self._deadlines: Deadlines | None = None
         self._killed_for: tuple[str, str] | None = None
         self._summary: dict[str, Any] | None = None
+        self._result: ResultFile | None = None
+        self._summary_told = False
+        self._beat_at_s = 0.0
         self._leave_when_over = False
         self._cancelled = False
         self._oom_kills: int | None = None
@@ -57,6 +62,11 @@ class WorkerService:
     @property
     def running(self) -> bool:
         return self._params is not None and self._summary is None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that is to be looked at often."""
+        return self.running or (self._result is not None and not self._result.is_over())
 
     def mask(self, text: str) -> str:
         return self._redactor.text(text) if self._redactor is not None else text
@@ -96,7 +106,11 @@ class WorkerService:
             raise methods.Refused(protocol.ErrorCode.NOT_STARTED, "no run was started")
         if self._summary is None:
             raise methods.Refused(protocol.ErrorCode.NOT_OVER, "the run is not over")
+        return self._what_it_came_to()
+
+    def _what_it_came_to(self) -> dict[str, Any]:
         summary = self._summary
+        assert summary is not None
         assert self._tail is not None
         return {
             "summary": summary,
@@ -111,6 +125,9 @@ class WorkerService:
         }
 
     def heartbeat(self, _: HeartbeatParams) -> dict[str, Any]:
+        return self._signs_of_life()
+
+    def _signs_of_life(self) -> dict[str, Any]:
         state = "waiting" if self._params is None else "running" if self._summary is None else "over"
         uptime_s = round(time.monotonic() - self._born_s, 3)
         return {"state": state, "last_seq": self._tail.sent_seq if self._tail else 0, "uptime_s": uptime_s}
@@ -118,6 +135,7 @@ class WorkerService:
     def replay(self, params: ReplayParams) -> dict[str, Any]:
         if self._tail is not None:
             self._tail.replay(params.after_seq)
+            self._summary_told = False  # whoever lost events may have lost that too
         return {"last_seq": self._tail.last_seq if self._tail else 0}
 
     def cancel(self, params: CancelParams) -> dict[str, Any]:
@@ -147,6 +165,20 @@ class WorkerService:
         frames, noticed, more = self._tail.read()
         self._notice(noticed)
         return frames, more
+
+    def unasked(self) -> list[tuple[str, dict[str, Any]]]:
+        """Notifications that are due now, for a host that asked to be told; only when all events were given out."""
+        if self._params is None or not self._params.unasked:
+            return []
+        found = []
+        now_s = time.monotonic()
+        if now_s >= self._beat_at_s:
+            self._beat_at_s = now_s + HEARTBEAT_INTERVAL_S
+            found.append(("heartbeat", self._signs_of_life()))
+        if self._result is not None and self._result.is_over() and not self._summary_told:
+            self._summary_told = True
+            found.append(("summary", self._what_it_came_to()))
+        return found
 
     def look_ahead(self) -> None:
         """See what is in the journal though nobody takes it: the limits of steps hold all the same."""
@@ -215,6 +247,10 @@ class WorkerService:
         self.look_ahead()
         self._over_s = time.monotonic()
         self._summary = summary
+        if self._params.unasked:
+            self._result = load("remote.result_file").ResultFile(self._work_dir)
+            assert self._result is not None
+            self._result.begin()
 
 
 def _read_checked(work_dir: str, package_sha256: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Supervisor:
             for fd, event in zip(watched, (select.POLLIN, select.POLLIN, select.POLLOUT, select.POLLIN), strict=True):
                 if fd >= 0:
                     self._poll.register(fd, event)
-        ready = self._poll.poll((TICK_S if self._service.running else IDLE_TICK_S) * 1000)
+        ready = self._poll.poll((TICK_S if self._service.busy else IDLE_TICK_S) * 1000)
         if any(fd == self._wake_fd for fd, _ in ready):
             os.read(self._wake_fd, 1 << 10)
         return len(ready) == 1 and ready[0][0] == wire.in_fd
@@ -165,6 +165,8 @@ class Supervisor:
             if frames:
                 self._wire.send_frames(frames)
             if not more:
+                for name, params in self._service.unasked():
+                    self._wire.send(encode(notification(name, params)))
                 return
         self._service.look_ahead()
 

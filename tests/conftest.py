@@ -15,7 +15,10 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
     from typing import Any
+
+    from tests.e2b_server import E2BServer, FarEnd
 
 NAMED_GAP = "named gap: "
 
@@ -72,3 +75,34 @@ def worker_image(docker_client: Any) -> str:
     from adapters.docker_image.ensure import ensure_image
 
     return ensure_image(docker_client, DockerConfig(base_image=DOCKER_BASE), lambda line: None).tag
+
+
+@pytest.fixture
+def direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy between the tests and this machine; the SDK would use one even for that."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def e2b_server(tmp_path: Path, direct_connections: None) -> Generator[E2BServer, None, None]:
+    """A local server that speaks E2B's protocols; new for each test."""
+    pytest.importorskip("e2b", reason="the extra [e2b] is not installed")
+    from tests.e2b_server import E2BServer
+
+    with E2BServer(tmp_path / "e2b") as server:
+        yield server
+
+
+@pytest.fixture(params=["local", pytest.param("cloud", marks=pytest.mark.cloud)])
+def e2b_far_end(
+    request: pytest.FixtureRequest, tmp_path: Path, direct_connections: None
+) -> Generator[FarEnd, None, None]:
+    """Wherever E2B is in this run: `-m cloud` with E2B_API_KEY set means the real one."""
+    pytest.importorskip("e2b", reason="the extra [e2b] is not installed")
+    from tests.e2b_server import far_end
+
+    if request.param == "cloud" and not os.environ.get("E2B_API_KEY"):
+        pytest.skip("E2B_API_KEY is not set")
+    with far_end(request.param, tmp_path / "e2b") as found:
+        yield found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 from osiris_core import AdapterFactory, ExecutionContext
 from osiris_core.errors import SealBroken
 from remote.bundle import pack_bundle
-from remote.code_zip import code_zip
+from remote.code_zip import code_zip, squeezed_code
 from tests.worker_process import DRIVERS, files_with, step
 
 SECRET = "correct-horse-battery"
@@ -190,3 +191,26 @@ def test_a_cached_zip_that_is_broken_is_not_taken_for_good(cache: Path) -> None:
     path.write_bytes(b"")
     code_zip.cache_clear()
     assert code_zip().read_bytes() == whole
+
+
+def test_the_squeezed_code_is_the_same_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its zip has the files of the other, byte for byte, and is what its name says; a spoilt one is made again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    squeezed_code.cache_clear()
+    code_zip.cache_clear()
+    try:
+        made = squeezed_code()
+        content = lzma.decompress(made.path.read_bytes())
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (made.size_bytes, made.sha256)
+        ours, other = zipfile.ZipFile(io.BytesIO(content)), zipfile.ZipFile(code_zip())
+        assert {name: ours.read(name) for name in ours.namelist()} == {
+            name: other.read(name) for name in other.namelist()
+        }
+        assert made.path.stat().st_size < 0.7 * code_zip().stat().st_size
+        made.path.write_bytes(b"")
+        squeezed_code.cache_clear()
+        assert squeezed_code() == made
+        assert made.path.stat().st_size > 0
+    finally:
+        squeezed_code.cache_clear()
+        code_zip.cache_clear()

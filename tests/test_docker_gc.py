@@ -10,9 +10,9 @@ from typing import Any
 
 from adapters.docker_engine.config import DockerConfig
 from adapters.docker_engine.gc import find_leftovers, remove
-from adapters.docker_engine.labels import Owner
 from adapters.docker_engine.sandbox import DockerSandbox
 from osiris_core.session import Session
+from remote.owner import Owner
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "osiris-base:bookworm"

@@ -14,12 +14,14 @@ from osiris_core.testing.parity_compare import Normaliser, differences, journal_
 from osiris_core.testing.parity_scenario import DRIVERS, Scenario, step
 from osiris_core.testing.parity_scenarios import SCENARIOS, compiled_by_osiris
 from osiris_core.testing.parity_stage import Stage
+from tests.e2b_sandboxes import living_sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from osiris_core import ExecutionAdapter
     from osiris_core.testing.parity_outcome import Outcome
+    from tests.e2b_server import FarEnd
 
 SAMPLE = Path(__file__).parent / "data" / "osiris-trips"
 ALL = (*SCENARIOS, compiled_by_osiris(SAMPLE))
@@ -80,6 +82,24 @@ class TestDockerHost(TestDocker):
     def adapter(self, code: tuple[str, ...]) -> Iterator[ExecutionAdapter]:
         with AdapterFactory.create("docker", engine="host", image="osiris-base:bookworm", code=code) as adapter:
             yield adapter
+
+
+class TestE2B(AdapterParity):
+    """The real SDK, and a far end that `e2b_far_end` chooses: a server here, a real envd, or the cloud."""
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = ALL
+
+    @pytest.fixture
+    def adapter(self, code: tuple[str, ...], e2b_far_end: FarEnd) -> Iterator[ExecutionAdapter]:
+        self.options = e2b_far_end.options
+        with AdapterFactory.create("e2b", **e2b_far_end.options, code=code) as adapter:
+            yield adapter
+
+    def left_behind(self, outcome: Outcome) -> Iterator[str]:
+        """No sandbox, running or paused."""
+        if "session_id" in outcome.report:
+            for sandbox_id in living_sandboxes(self.options, outcome.report["session_id"]):
+                yield f"sandbox {sandbox_id} is alive"
 
 
 # The suite itself can fail.

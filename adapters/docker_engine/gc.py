@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.docker_engine.client import connect
 from adapters.docker_engine.errors import translate
-from adapters.docker_engine.labels import OWNER, SESSION, SESSION_DIR, Owner
+from adapters.docker_engine.labels import OWNER, SESSION, SESSION_DIR
 from adapters.docker_engine.removal import remove_container, remove_volume
 from osiris_core.leftovers import Leftover
 from osiris_core.session import SessionLayout, is_owned
+from remote.owner import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

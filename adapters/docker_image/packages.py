@@ -10,27 +10,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from adapters.docker_image.errors import ImageError
 from adapters.docker_image.watch import MakingLog, Watch, cache_folder
 from osiris_core.errors import FailureClass
-from remote.protocol import WORKER_PACKAGES
+from remote.requirements import required_packages, requirement_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from adapters.docker_image.base import BasePython
 
-_REQUIREMENT = re.compile(
-    r"\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*"
-    r"(?:\[[A-Za-z0-9._,\s-]*\]\s*)?"
-    r"(?:(?:===?|~=|!=|<=?|>=?)\s*[^;@\s/\\,]+\s*(?:,\s*|(?=;|$)))*"
-    r"(?:;[^@\\]*)?"
-)
-_RELEASE = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post)\d+)?")
 _PIP = (sys.executable, "-m", "pip")
 _QUIET = ("--no-input", "--progress-bar=off")
 _NO_WHEEL = re.compile(r"No matching distribution found for (.+?)(?: \(from .*)?$")
@@ -38,49 +30,12 @@ _NETWORK = ("connection", "timed out", "name resolution", "max retries", "ssl", 
 POLL_S = 0.2
 
 
-def requirement_problem(requirement: str) -> str | None:
-    """
-    Why a requirement cannot be used, or None.
-
-    It must be a name with versions: a path or URL means nothing inside the build, and may hold a password that would
-    end up in the image.
-    """
-    if "\n" not in requirement and _REQUIREMENT.fullmatch(requirement):
-        return None
-    return "a requirement is a name with versions, as in 'polars>=1.20'; a wheel of your own goes into wheels_dir"
-
-
 def required(extra: Sequence[str], *, pinned: bool = True) -> list[str]:
-    """
-    What is installed, sorted: the worker's packages, in the versions of this host when `pinned`, and `extra`.
-
-    A package that `extra` names is pinned by it alone, within what the worker can work with.
-
-    Raises:
-        ImageError: A requirement cannot be used.
-    """
-    wrong = [f"'{item}': {problem}" for item in extra if (problem := requirement_problem(item))]
-    if wrong:
-        raise ImageError("; ".join(wrong))
-    named = {_normal(match["name"]) for item in extra if (match := _REQUIREMENT.fullmatch(item))}
-    own = [
-        f"{name}{_pin(name, versions) if pinned and name not in named else versions}"
-        for name, versions in WORKER_PACKAGES.items()
-    ]
-    return sorted({*own, *(item.strip() for item in extra)})
-
-
-def _pin(name: str, versions: str) -> str:
+    """What is installed; see `required_packages`. Raises ImageError when a requirement cannot be used."""
     try:
-        installed = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return versions
-    # A local or development version is on no index.
-    return f"=={installed}" if _RELEASE.fullmatch(installed) else versions
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+        return required_packages(extra, pinned=pinned)
+    except ValueError as exc:
+        raise ImageError(str(exc)) from exc
 
 
 def wheel_names(folder: Path) -> list[str]:

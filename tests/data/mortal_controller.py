@@ -92,6 +92,7 @@ def main() -> None:
         "local": lambda: None,
         "process": lambda: load("adapters.process").ProcessSandbox,
         "docker": lambda: load("adapters.docker_engine.sandbox").DockerSandbox,
+        "e2b": lambda: load("adapters.e2b_cloud.sandbox").E2BSandbox,
     }[adapter]()
     for name in () if sandbox is None else ("start", "put", "open", "get", "stop"):
         watch(sandbox, name, f"sandbox {name}")

@@ -27,6 +27,16 @@ class Emit:
         ctx.artifacts_dir.joinpath("emitted").write_text(str(took_s))
 
 
+class Tick:
+    """Events over some time; then a file, so that its end is seen."""
+
+    def run(self, step_id, config, inputs, ctx):
+        for number in range(config["count"]):
+            ctx.metric("number", number, tags={"text": config.get("text", "")})
+            time.sleep(config["seconds"] / config["count"])
+        ctx.artifacts_dir.joinpath("ticked").write_text(str(config["count"]))
+
+
 class Sleep:
     def run(self, step_id, config, inputs, ctx):
         ctx.artifacts_dir.joinpath("started").touch()

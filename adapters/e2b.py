@@ -1,0 +1,157 @@
+"""The E2B adapter: one cloud sandbox a run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapters.e2b_cloud.account import MISSING_KEY_HINT, Account, key_of
+from adapters.e2b_cloud.check import host_problems, own_problems
+from adapters.e2b_cloud.config import E2BConfig
+from adapters.e2b_cloud.creation import Wanted
+from adapters.e2b_cloud.errors import translate
+from adapters.e2b_cloud.lifetime import Lifetime
+from adapters.e2b_cloud.loop import PrivateLoop
+from adapters.e2b_cloud.metadata import run_metadata
+from adapters.e2b_cloud.network import HostUnknown, Reach, is_open, network_options, reach_of
+from adapters.e2b_cloud.sandbox import E2BSandbox
+from adapters.e2b_cloud.sweep import find_leftovers
+from adapters.e2b_cloud.templates import set_up, template_name
+from osiris_core.errors import FailureClass, PreparationError, Problem, RunCancelled
+from osiris_core.secrets import substitute
+from remote.adapter import RemoteAdapter
+from remote.sandbox import SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from osiris_core.collection import Run
+    from osiris_core.config import AdapterConfig
+    from osiris_core.context import ExecutionContext
+    from osiris_core.leftovers import Leftover
+    from osiris_core.prepared import PreparedRun
+
+__all__ = ["E2BAdapter", "E2BConfig"]
+
+
+class E2BAdapter(RemoteAdapter):
+    """
+    Runs manifests in sandboxes of E2B, one a run, with a network that reaches what the manifest's connections name and
+    nothing else. A sandbox is killed when `collect` returns, and carries metadata until then.
+    """
+
+    name = "e2b"
+    Config: ClassVar[type[AdapterConfig]] = E2BConfig
+    example: ClassVar[str] = """\
+type: e2b
+api_key: ${E2B_API_KEY}
+cpu: 4
+memory_mb: 8192
+timeout: 1800
+"""
+    config: E2BConfig
+
+    @classmethod
+    def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:
+        """Build the template beforehand; says what was built, None when nothing was to be done."""
+        assert isinstance(config, E2BConfig)
+        return set_up(_account(config, {}), config, progress)
+
+    def unusable(self) -> str | None:
+        try:
+            account = _account(self.config, {})
+            with translate("E2B cannot be used", account.redactor, account.address):
+                PrivateLoop.shared().run(account.sandboxes.list(limit=1).next_items())
+        except SandboxError as exc:
+            return str(exc)
+        return None
+
+    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:
+        if key_of(self.config, {}) is None:  # whoever has no account left nothing in it
+            return []
+        return find_leftovers(_account(self.config, {}), session_dirs)
+
+    def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:
+        problems: list[Problem] = []
+        try:
+            super().check(prepared, context)
+        except PreparationError as exc:
+            problems += exc.problems
+        problems += own_problems(self.config, context)
+        problems += host_problems(self.config, prepared)
+        if problems:
+            raise PreparationError(problems)
+
+    def make_sandbox(self, run: Run, context: ExecutionContext, token: str) -> E2BSandbox:
+        facts: dict[str, Any] = run.extra.setdefault("e2b", {})
+        session = run.session
+        assert session is not None
+
+        def say(message: str, level: str) -> None:
+            if run.host is not None:
+                run.host.emit("log", level=level, message=message, stream="e2b")
+
+        def check() -> None:
+            if run.cancel_reason is not None:
+                raise RunCancelled(f"the run was cancelled: {run.cancel_reason}")
+
+        password = _proxy_password(self.config, context)
+        return E2BSandbox(
+            _account(self.config, context.environment, *([password] if password is not None else [])),
+            self.config,
+            self._wanted(run, context, token, password, say),
+            say=say,
+            check=check,
+            facts=facts,
+            record=lambda pid: session.record(worker_pid=pid),
+        )
+
+    def _wanted(
+        self,
+        run: Run,
+        context: ExecutionContext,
+        token: str,
+        password: str | None,
+        say: Callable[[str, str], None],
+    ) -> Wanted:
+        config = self.config
+        reach = (
+            Reach((), ()) if run.attached else reach_of(run.prepared)
+        )  # the sandbox of an attached run has its rules
+        if is_open(config.network, reach) and reach.unknown:
+            steps = ", ".join(f"'{step}'" for step in reach.unknown)
+            say(f"the sandbox may reach everything, as step {steps} names no host; network.allow_out can", "warning")
+        try:
+            network = network_options(config.network, reach, password)
+        except HostUnknown as exc:
+            raise SandboxError(str(exc), failure_class=FailureClass.USER_ERROR) from exc
+        return Wanted(
+            token=token,
+            metadata=run_metadata(context.session_id, token, config.metadata),
+            template=config.template or template_name(config),
+            is_own=config.template is None,
+            lifetime=Lifetime.of(config, context.timeout),
+            on_timeout=config.on_timeout,
+            network=network,
+            requirements=config.requirements,
+            apt_packages=config.apt_packages,
+            cpu=config.cpu,
+            memory_mb=config.memory_mb,
+            user=config.user,
+        )
+
+
+def _account(config: E2BConfig, environment: Mapping[str, str], *also: str) -> Account:
+    key = key_of(config, environment)
+    if key is None:
+        message = f"there is no API key for E2B ({MISSING_KEY_HINT})"
+        raise SandboxError(message, failure_class=FailureClass.USER_ERROR)
+    return Account(config, key, *also)
+
+
+def _proxy_password(config: E2BConfig, context: ExecutionContext) -> str | None:
+    proxy = config.network.egress_proxy
+    if proxy is None or proxy.password is None:
+        return None
+    return str(substitute(proxy.password, {**os.environ, **context.environment}))

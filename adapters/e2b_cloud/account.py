@@ -1,0 +1,58 @@
+"""An E2B account as a configuration names it; with `errors.py` and the files beside it the only room of the SDK."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from e2b import E2B
+
+from osiris_core.redaction import Redactor
+from osiris_core.secrets import substitute
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adapters.e2b_cloud.config import E2BConfig
+
+KEY_VARIABLE = "E2B_API_KEY"
+MISSING_KEY_HINT = f"export {KEY_VARIABLE}, or set api_key to ${{NAME}}; keys are at https://e2b.dev/dashboard?tab=keys"
+
+
+def key_of(config: E2BConfig, environment: Mapping[str, str]) -> str | None:
+    """The account's key: of the configuration, of the variable that it names, or of E2B_API_KEY; None for none."""
+    values = {**os.environ, **environment}
+    if config.api_key is None:
+        return values.get(KEY_VARIABLE) or None
+    try:
+        return str(substitute(config.api_key.get_secret_value(), values)) or None
+    except KeyError:
+        return None
+
+
+class Account:
+    """
+    Bound to one key and one far end; several may live in one process.
+
+    Attributes:
+        sandboxes: The SDK's `AsyncSandbox`, so bound.
+        templates: Its `AsyncTemplate`.
+        redactor: Masks the key, and what else is told to E2B that is secret (`also`).
+        address: The control plane's, for people.
+    """
+
+    def __init__(self, config: E2BConfig, key: str, *also: str) -> None:
+        options: dict[str, Any] = {"api_key": key, "debug": False, "request_timeout": config.request_timeout_s}
+        # Two of these the SDK calls deprecated: when they go, this is where another way to a far end belongs.
+        for name in ("domain", "api_url", "sandbox_url"):
+            if (value := getattr(config, name)) is not None:
+                options[name] = value
+        client = E2B(**options)
+        self.sandboxes = client.AsyncSandbox
+        self.templates = client.AsyncTemplate
+        self.redactor = Redactor([key, *also])
+        self.address = (
+            config.api_url
+            or os.environ.get("E2B_API_URL")
+            or f"https://api.{config.domain or os.environ.get('E2B_DOMAIN') or 'e2b.app'}"
+        )

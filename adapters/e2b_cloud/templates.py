@@ -1,0 +1,102 @@
+"""The template that has the worker's packages: what it is called, and how it is built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import e2b
+
+from adapters.e2b_cloud.errors import translate
+from adapters.e2b_cloud.loop import PrivateLoop
+from osiris_core.errors import FailureClass
+from remote.requirements import required_packages
+from remote.sandbox import SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adapters.e2b_cloud.account import Account
+    from adapters.e2b_cloud.config import E2BConfig
+
+BASE_TEMPLATE = "base"
+"""What every account has: Debian with a Python, without the worker's packages."""
+NAME = "osiris-worker"
+LAST_LINES = 12
+
+
+def python_version(config: E2BConfig) -> str:
+    """The template's. Byte code that travels with a run is for this host's: with another one it is made anew."""
+    return config.python_version or f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def template_name(config: E2BConfig) -> str:
+    """The name of the template that the settings ask for: a hash of its packages, its Python, cpu and memory."""
+    parts = {
+        "python": python_version(config),
+        "requirements": required_packages(config.requirements),
+        "apt_packages": sorted(set(config.apt_packages)),
+        "cpu": config.cpu,
+        "memory_mb": config.memory_mb,
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"{NAME}-{digest[:16]}"
+
+
+def set_up(account: Account, config: E2BConfig, progress: Callable[[str], None]) -> str | None:
+    """
+    Build the template beforehand; says what was built, None when there was nothing to build.
+
+    Raises:
+        SandboxError: E2B cannot be asked, or the build failed; with the last lines of its log.
+    """
+    if config.template is not None:
+        progress(f"template {config.template} is a ready one: nothing is built")
+        return None
+    name = template_name(config)
+    loop = PrivateLoop.shared()
+    with translate(f"template {name} cannot be looked up", account.redactor, account.address):
+        if loop.run(account.templates.exists(name)):
+            return None
+    started_s = monotonic()
+    progress(f"building template {name}")
+    lines: list[str] = []
+
+    def note(entry: Any) -> None:
+        for line in str(entry.message).splitlines():
+            text = account.redactor.text(line.strip())
+            if text:
+                lines.append(text)
+                progress(text)
+
+    try:
+        with translate(f"template {name} cannot be built", account.redactor, account.address):
+            loop.run(_build(account, config, name, note))
+    except SandboxError as exc:
+        last = "".join(f"\n  {line}" for line in lines[-LAST_LINES:])
+        raise SandboxError(f"{exc}; the build said last:{last}", failure_class=exc.failure_class) from None
+    return f"built template {name} in {monotonic() - started_s:.1f} s"
+
+
+async def _build(account: Account, config: E2BConfig, name: str, note: Callable[[Any], None]) -> None:
+    template = account.templates().from_python_image(python_version(config))
+    if config.apt_packages:
+        template = template.apt_install(sorted(set(config.apt_packages)))
+    template = template.pip_install(required_packages(config.requirements))
+    try:
+        await account.templates.build(
+            template,
+            name,
+            cpu_count=config.cpu,
+            memory_mb=config.memory_mb,
+            on_build_logs=note,
+        )
+    except e2b.BuildException as exc:
+        message = (
+            f"template {name} cannot be built: {' '.join(str(exc).split())} (change requirements, apt_packages or "
+            "python_version)"
+        )
+        raise SandboxError(message, failure_class=FailureClass.USER_ERROR) from None

@@ -1,0 +1,152 @@
+"""A run in a sandbox, followed to its end over a connection that may break."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from osiris_core.errors import ExecutionError, FailureClass
+from osiris_core.records import RunSummary
+from remote.client import RpcError, WorkerClient, WorkerLost
+from remote.protocol import HEARTBEAT_INTERVAL_S, ErrorCode
+from remote.rpc_trace import RpcTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from osiris_core.collection import Run
+    from osiris_core.context import ExecutionContext
+    from remote.config import RemoteConfig
+    from remote.sandbox import Sandbox, Transport
+
+T = TypeVar("T")
+CANCEL_MARGIN_S = 20.0
+"""How long after a cancel, or the run's limit, the worker's own ways of ending a run may take."""
+SUMMARY_LIMIT_S = 60.0
+"""How long an engine whose steps are over may take to write down what they came to."""
+PACKING_LIMIT_S = 3600.0
+"""How long a worker may take to pack its results, while it says that it lives."""
+RECONNECTS = 3
+"""How often in a row a connection may break without one new event."""
+
+
+class FollowedRun:
+    """What `RemoteRun` knows of the line to its worker. `cancel` may come from any thread, also a signal handler."""
+
+    def __init__(self, run: Run, context: ExecutionContext, config: RemoteConfig, sandbox: Sandbox) -> None:
+        assert run.session is not None
+        self._run = run
+        self._config = config
+        self._sandbox = sandbox
+        self._frugal = bool(getattr(sandbox, "frugal", False))
+        self._is_told = False
+        self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
+        self._transport: Transport | None = None
+        self._client: WorkerClient | None = None
+        self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
+        self._timeout_s: float | None = run.prepared.settings.get("timeout_s")
+        self._cancelled: str | None = run.cancel_reason
+        self._cancel_sent_s: float | None = None
+        self._steps_over = False
+        self._has_all_events = False
+        self._connected = True
+
+    def cancel(self, reason: str) -> None:
+        """Ask the run to stop, wherever it is; returns at once."""
+        self._cancelled = self._cancelled or reason
+        self._run.cancel_reason = self._run.cancel_reason or reason  # for a place that is still being got
+
+    def _connect(self, transport: Transport, *, again: bool = False) -> WorkerClient:
+        self._transport = transport
+        self._is_told = self._frugal and not getattr(transport, "is_asked_only", False)
+        # A worker that says how it is unasked is only asked so that it hears of a host now and then.
+        seldom_s = max(self._config.unattended_timeout_s / 3, HEARTBEAT_INTERVAL_S)
+        self._client = WorkerClient(
+            transport,
+            self._copies,
+            self._note,
+            self._note_stray,
+            self._trace,
+            ask_interval_s=seldom_s if self._is_told else HEARTBEAT_INTERVAL_S,
+            in_midst=again,
+        )
+        return self._client
+
+    def _over_breaks(self, work: Callable[[], T], broken: int = 0) -> T:
+        """What `work` gives, again after each break of the connection, as long as the worker lives and gets on."""
+        while True:
+            before = self._copies.last_seq
+            try:
+                return work()
+            except WorkerLost:
+                broken = 1 if self._copies.last_seq > before else broken + 1
+                if broken > RECONNECTS or not self._sandbox.fate().running:
+                    raise
+
+    def _follow(self) -> RunSummary:
+        deadline_s = None
+        if self._timeout_s is not None:
+            deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
+
+        def follow() -> RunSummary:
+            assert self._client is not None
+            if not self._connected:
+                client = self._reconnect()
+                client.call("replay", {"after_seq": self._copies.last_seq})
+            self._connected = False  # until the whole of it went well
+            self._wait_for_steps(self._client, deadline_s)
+            return self._fetch_summary(self._client)
+
+        return self._over_breaks(follow)
+
+    def _wait_for_steps(self, client: WorkerClient, deadline_s: float | None) -> None:
+        while not self._steps_over:
+            now_s = monotonic()
+            if self._cancelled is not None and self._cancel_sent_s is None:
+                client.call("cancel", {"reason": self._cancelled})
+                self._cancel_sent_s = now_s
+            late = deadline_s is not None and now_s > deadline_s
+            if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
+                raise ExecutionError(
+                    "the worker did not end the run when it had to", failure_class=FailureClass.ADAPTER_BUG
+                )
+            client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
+
+    def _fetch_summary(self, client: WorkerClient) -> RunSummary:
+        if self._is_told:
+            client.wait(lambda: client.summary is not None, PACKING_LIMIT_S)
+        answer = client.summary if client.summary is not None else self._asked_summary(client)
+        if self._copies.last_seq < answer["last_seq"]:
+            client.call("replay", {"after_seq": self._copies.last_seq})
+            client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
+        self._has_all_events = self._copies.last_seq >= answer["last_seq"]
+        self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
+        return RunSummary.from_json(answer["summary"])
+
+    def _asked_summary(self, client: WorkerClient) -> dict[str, Any]:
+        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
+        while True:
+            try:
+                answer: dict[str, Any] = client.call("get_summary")
+                return answer
+            except RpcError as exc:
+                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
+                    raise
+            client.wait(lambda: False, pause_s)
+            pause_s = min(pause_s * 1.5, 0.1)
+
+    def _reconnect(self) -> WorkerClient:
+        assert self._transport is not None
+        self._transport.close()
+        return self._connect(self._sandbox.reconnect(), again=True)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["event"] in ("steps.complete", "steps.error"):
+            self._steps_over, self._run.steps_end_ts = True, event["ts"]
+
+    def _note_stray(self, text: str) -> None:
+        self._say(text, "warning", stream="worker")
+
+    def _say(self, text: str, level: str, **more: str) -> None:
+        if self._run.host is not None:
+            self._run.host.emit("log", level=level, message=text, **more)

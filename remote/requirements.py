@@ -1,0 +1,65 @@
+"""The third-party packages of the place that a worker runs in: which ones, and in which versions."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from remote.protocol import WORKER_PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_REQUIREMENT = re.compile(
+    r"\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*"
+    r"(?:\[[A-Za-z0-9._,\s-]*\]\s*)?"
+    r"(?:(?:===?|~=|!=|<=?|>=?)\s*[^;@\s/\\,]+\s*(?:,\s*|(?=;|$)))*"
+    r"(?:;[^@\\]*)?"
+)
+_RELEASE = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post)\d+)?")
+
+
+def requirement_problem(requirement: str) -> str | None:
+    """
+    Why a requirement cannot be used, or None.
+
+    It must be a name with versions: a path or URL means nothing inside the build, and may hold a password that would
+    end up in the image.
+    """
+    if "\n" not in requirement and _REQUIREMENT.fullmatch(requirement):
+        return None
+    return "a requirement is a name with versions, as in 'polars>=1.20'; a wheel of your own goes into wheels_dir"
+
+
+def required_packages(extra: Sequence[str], *, pinned: bool = True) -> list[str]:
+    """
+    What is installed, sorted: the worker's packages, in the versions of this host when `pinned`, and `extra`.
+
+    A package that `extra` names is pinned by it alone, within what the worker can work with.
+
+    Raises:
+        ValueError: A requirement cannot be used.
+    """
+    wrong = [f"'{item}': {problem}" for item in extra if (problem := requirement_problem(item))]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    named = {_normal(match["name"]) for item in extra if (match := _REQUIREMENT.fullmatch(item))}
+    own = [
+        f"{name}{_pin(name, versions) if pinned and name not in named else versions}"
+        for name, versions in WORKER_PACKAGES.items()
+    ]
+    return sorted({*own, *(item.strip() for item in extra)})
+
+
+def _pin(name: str, versions: str) -> str:
+    try:
+        installed = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return versions
+    # A local or development version is on no index.
+    return f"=={installed}" if _RELEASE.fullmatch(installed) else versions
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
