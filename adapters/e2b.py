@@ -16,7 +16,7 @@ from adapters.e2b_cloud.metadata import run_metadata
 from adapters.e2b_cloud.network import HostUnknown, Reach, is_open, network_options, reach_of
 from adapters.e2b_cloud.sandbox import E2BSandbox
 from adapters.e2b_cloud.sweep import find_leftovers
-from adapters.e2b_cloud.templates import set_up, template_name
+from adapters.e2b_cloud.templates import set_up, template_name, with_packages
 from osiris_core.errors import FailureClass, PreparationError, Problem, RunCancelled
 from osiris_core.secrets import substitute
 from remote.adapter import RemoteAdapter
@@ -45,7 +45,6 @@ class E2BAdapter(RemoteAdapter):
     Config: ClassVar[type[AdapterConfig]] = E2BConfig
     example: ClassVar[str] = """\
 type: e2b
-api_key: ${E2B_API_KEY}
 cpu: 4
 memory_mb: 8192
 timeout: 1800
@@ -115,13 +114,16 @@ timeout: 1800
         password: str | None,
         say: Callable[[str, str], None],
     ) -> Wanted:
-        config = self.config
-        reach = (
-            Reach((), ()) if run.attached else reach_of(run.prepared)
-        )  # the sandbox of an attached run has its rules
+        config, reach = self.config, Reach((), ())
+        if not run.attached:  # otherwise the sandbox is there, and has what it has
+            config = with_packages(config, (step["driver"] for step in run.prepared.manifest["steps"]))
+            reach = reach_of(run.prepared)
         if is_open(config.network, reach) and reach.unknown:
             steps = ", ".join(f"'{step}'" for step in reach.unknown)
-            say(f"the sandbox may reach everything, as step {steps} names no host; network.allow_out can", "warning")
+            say(
+                f"no host of {steps} is known: the sandbox may reach everything (name them: network.allow_out)",
+                "warning",
+            )
         try:
             network = network_options(config.network, reach, password)
         except HostUnknown as exc:

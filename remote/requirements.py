@@ -32,6 +32,12 @@ def requirement_problem(requirement: str) -> str | None:
     return "a requirement is a name with versions, as in 'polars>=1.20'; a wheel of your own goes into wheels_dir"
 
 
+def requirement_name(requirement: str) -> str:
+    """The name in a requirement, as indexes compare names."""
+    match = _REQUIREMENT.fullmatch(requirement)
+    return _normal(match["name"]) if match is not None else requirement
+
+
 def required_packages(extra: Sequence[str], *, pinned: bool = True) -> list[str]:
     """
     What is installed, sorted: the worker's packages, in the versions of this host when `pinned`, and `extra`.

@@ -38,7 +38,7 @@ SQL = {"pipeline": "p", "steps": [{"id": "a", "driver": "duckdb.processor", "con
         ({"api_url": "e2b.example.org"}, "begins with http"),
         ({"api_url": "https://me:pw@e2b.example.org"}, "no user or password"),
         ({"domain": "https://e2b.example.org"}, "without https://"),
-        ({"env_vars": {"A-B": "1"}}, "no name of an environment variable"),
+        ({"env_vars": {"A=B": "1"}}, "no name of an environment variable"),
         ({"metadata": {"osiris.token": "1"}}, "is ours"),
         ({"on_timeout": "sleep"}, "e2b.on_timeout"),
         ({"remote_dir": "relative"}, "e2b.remote_dir"),

@@ -17,7 +17,7 @@ from adapters.e2b_cloud import packages, templates
 from adapters.e2b_cloud.config import E2BConfig
 from adapters.e2b_cloud.packages import FOUND, install_command, why_not
 from adapters.e2b_cloud.templates import template_name
-from osiris_core import AdapterFactory, ExecutionContext
+from osiris_core import AdapterFactory, DriverRegistry, ExecutionContext
 from osiris_core.journal import read_events
 from remote.sandbox import SandboxError
 
@@ -54,6 +54,21 @@ def test_the_name_says_what_is_in_it() -> None:
         E2BConfig(apt_packages=("aa", "bb"))
     )
     assert all(name.startswith("osiris-worker-") for name in names)
+
+
+def test_packages_of_drivers_are_in_the_template() -> None:
+    """What a driver declares counts like a requirement of the configuration, which wins; a ready one is ready."""
+    driver = type("Reader", (), {"run": lambda *_: None, "packages": ("Some_Client>=2", "polars")})
+    DriverRegistry.register("templates.reader", driver)
+    try:
+        bare, named = E2BConfig(), E2BConfig(requirements=("some-client==2.1",))
+        assert templates.with_packages(bare, ["templates.reader"]).requirements == ("Some_Client>=2", "polars")
+        assert templates.with_packages(named, ["templates.reader"]).requirements == ("some-client==2.1", "polars")
+        assert templates.with_packages(bare, ["duckdb.processor"]) is bare
+        ready = E2BConfig(template="mine")
+        assert templates.with_packages(ready, ["templates.reader"]) is ready
+    finally:
+        DriverRegistry.unregister("templates.reader")
 
 
 @pytest.fixture

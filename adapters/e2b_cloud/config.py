@@ -34,7 +34,7 @@ class E2BConfig(CommandSettings, RemoteConfig):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"type": "e2b", "api_key": "${E2B_API_KEY}", "cpu": 4, "memory_mb": 8192, "timeout": 1800},
+                {"type": "e2b", "cpu": 4, "memory_mb": 8192, "timeout": 1800},
                 {"type": "e2b", "template": "my-team/pipelines:4", "command": "python3 run_model.py"},
             ]
         }

@@ -185,7 +185,7 @@ class Creation:
         self._say(
             f"there is no template {self._wanted.template}: the worker's packages are installed in this sandbox, which "
             "takes about a minute of each run, and the network is open meanwhile; osiris adapters setup e2b builds the "
-            "template once",
+            f"template once{self._with_requirements()}",
             "warning",
         )
         opened = {**self._wanted.network, "deny_out": []}
@@ -202,6 +202,11 @@ class Creation:
                 self._kill(sandbox)
             raise
         return sandbox
+
+    def _with_requirements(self) -> str:
+        """What the configuration has to name for that; drivers of the manifest may want packages that it does not."""
+        wanted = self._wanted.requirements
+        return f" (with requirements: [{', '.join(wanted)}])" if wanted else ""
 
     def _installed(self, sandbox: Any) -> str:
         said: list[str] = []

@@ -12,12 +12,13 @@ import e2b
 
 from adapters.e2b_cloud.errors import translate
 from adapters.e2b_cloud.loop import PrivateLoop
+from osiris_core.driver import DriverRegistry
 from osiris_core.errors import FailureClass
-from remote.requirements import required_packages
+from remote.requirements import required_packages, requirement_name
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from adapters.e2b_cloud.account import Account
     from adapters.e2b_cloud.config import E2BConfig
@@ -44,6 +45,20 @@ def template_name(config: E2BConfig) -> str:
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"{NAME}-{digest[:16]}"
+
+
+def with_packages(config: E2BConfig, drivers: Iterable[str]) -> E2BConfig:
+    """
+    The settings with the packages that these drivers declare. A ready template holds what it holds.
+
+    What `requirements` names already stays as it is.
+    """
+    if config.template is not None:
+        return config
+    wanted = [item for name in drivers for item in getattr(DriverRegistry.get(name), "packages", ())]
+    named = {requirement_name(item) for item in config.requirements}
+    further = sorted({item for item in wanted if requirement_name(item) not in named})
+    return config.model_copy(update={"requirements": (*config.requirements, *further)}) if further else config
 
 
 def set_up(account: Account, config: E2BConfig, progress: Callable[[str], None]) -> str | None:
