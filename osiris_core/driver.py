@@ -85,6 +85,7 @@ BUILTIN: dict[str, str] = {
     "filesystem.csv_writer": "osiris_core.drivers.csv_writer:CsvWriter",
     "filesystem.parquet_extractor": "osiris_core.drivers.parquet:ParquetExtractor",
     "filesystem.parquet_writer": "osiris_core.drivers.parquet:ParquetWriter",
+    "http.extractor": "osiris_core.drivers.http_extractor:HttpExtractor",
 }
 
 

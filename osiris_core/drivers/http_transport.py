@@ -1,0 +1,144 @@
+"""The vendor's side of HTTP: its transport made for one connection, and its errors in our words."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.drivers.http_errors import HttpFailure
+from osiris_core.errors import DriverNotInstalled, FailureClass, StepError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from osiris_core.drivers.http_client import HttpLimits
+    from osiris_core.drivers.http_connection import ApiConnection
+
+PACKAGES = ("httpx>=0.27,<1",)
+_BROKE_OFF = ("peer closed connection", "Server disconnected", "closed connection", "without sending")
+_NO_SUCH_NAME = (-2, -5)
+"""What the resolver says of a name that is not there (EAI_NONAME, EAI_NODATA); others may be gone the next time."""
+
+
+def open_transport(connection: ApiConnection, ca_file: str | None) -> httpx.AsyncHTTPTransport:
+    """
+    A transport that trusts whom the connection says, and reads nothing of the environment.
+
+    Raises:
+        DriverNotInstalled: httpx is missing.
+        StepError: The certificates or the proxy cannot be used.
+    """
+    try:
+        import httpx
+    except ModuleNotFoundError as exc:
+        raise DriverNotInstalled("HTTP needs the package httpx: pip install 'osiris-core[http]'") from exc
+    proxy = connection.proxy.get_secret_value() if connection.proxy is not None else None
+    context = _trust(connection, ca_file)
+    try:
+        return httpx.AsyncHTTPTransport(verify=context, trust_env=False, retries=0, proxy=proxy)
+    except (ValueError, httpx.InvalidURL) as exc:
+        raise StepError(f"proxy: {type(exc).__name__}: it must be http://host:port or https://host:port") from None
+
+
+def _trust(connection: ApiConnection, ca_file: str | None) -> ssl.SSLContext:
+    import certifi
+
+    context = ssl.create_default_context()  # the system's authorities
+    if not connection.validate_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    context.load_verify_locations(certifi.where())  # where the system has none
+    try:
+        if connection.ca_certificates:
+            context.load_verify_locations(cadata=connection.ca_certificates)
+        if ca_file:
+            context.load_verify_locations(ca_file)
+    except (ssl.SSLError, ValueError, OSError) as exc:
+        raise StepError(f"ca_file or ca_certificates holds no certificate in PEM: {exc}") from exc
+    return context
+
+
+def explain(error: Exception, where: str, host: str, limits: HttpLimits, *, idempotent: bool) -> HttpFailure | None:
+    """
+    What an error of the transport means; None for one that is not the transport's.
+
+    Errors from before the request was sent are worth another try in any case, later ones where it is `idempotent`.
+    """
+    import httpx
+
+    def failure(message: str, failure_class: FailureClass = FailureClass.INFRA_LOST, *, again: bool) -> HttpFailure:
+        return HttpFailure(
+            f"{where}: {message}", failure_class=failure_class, again=again, details={"request": where, "host": host}
+        )
+
+    if not isinstance(error, (httpx.TransportError, httpx.InvalidURL)):
+        return None
+    if (found := _of_kind(error, ssl.SSLError)) is not None:
+        return failure(_tls_words(found, host), FailureClass.USER_ERROR, again=False)
+    if isinstance(error, httpx.ConnectTimeout):
+        return failure(f"{host} did not take a connection within {limits.connect_timeout_s:g} s", again=True)
+    if isinstance(error, httpx.ConnectError):
+        unknown = _errno_of(error) in _NO_SUCH_NAME or "Name or service not known" in str(error)
+        if unknown:
+            message = f"there is no host {host.partition(':')[0]}; check the address"
+            return failure(message, FailureClass.USER_ERROR, again=False)
+        return failure(_connect_words(error, host), again=True)
+    if isinstance(error, httpx.ReadTimeout):
+        return failure(f"{host} was silent for {limits.read_timeout_s:g} s", again=idempotent)
+    if isinstance(error, httpx.ProxyError):
+        return failure(f"the proxy refused: {error}", FailureClass.USER_ERROR, again=False)
+    if isinstance(error, httpx.RemoteProtocolError) and not any(words in str(error) for words in _BROKE_OFF):
+        return failure(f"{host} does not speak HTTP as it should: {error}", FailureClass.PROTOCOL, again=False)
+    if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)):
+        return failure(f"the connection to {host} broke off: {error or type(error).__name__}", again=idempotent)
+    return failure(f"{type(error).__name__}: {error}", FailureClass.USER_ERROR, again=False)
+
+
+def _tls_words(error: BaseException, host: str) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = error.verify_message or str(error)
+        if "mismatch" in what or "not valid for" in what:
+            return f"the certificate of {host} is for another name: {what}; name the host as its certificate does"
+        if "expired" in what:
+            return f"the certificate of {host} has expired; it must be renewed there"
+        return (
+            f"the certificate of {host} is not trusted: {what}; if it is of an authority of your own, "
+            "give that in ca_file or ca_certificates"
+        )
+    reason = getattr(error, "reason", None) or str(error)
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+        return f"{host} does not speak TLS there; is it http:// or another port?"
+    return f"TLS with {host} failed: {reason}"
+
+
+def _connect_words(error: Exception, host: str) -> str:
+    code = _errno_of(error)
+    if code == errno.ECONNREFUSED or "refused" in str(error) or "All connection attempts failed" in str(error):
+        hint = ""
+        if host.partition(":")[0] in ("localhost", "127.0.0.1", "[") or host.startswith("[::1]"):
+            hint = " (inside a container that is the container itself: docs/docker.md)"
+        return f"nobody answers at {host}{hint}"
+    return f"{host} cannot be reached: {error or type(error).__name__}"
+
+
+def _of_kind(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, kind)), None)
+
+
+def _errno_of(error: BaseException) -> Any:
+    return next((cause.errno for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from _causes(inner)
+        error = error.__cause__ or error.__context__
