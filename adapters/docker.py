@@ -18,6 +18,7 @@ from adapters.docker_engine.spec import network_of
 from adapters.docker_engine.variables import declared, missing
 from adapters.docker_image.check import image_problems
 from adapters.docker_image.ensure import ensure_image, set_up
+from adapters.docker_image.packages import with_packages
 from osiris_core.adapter import ExecutionAdapter
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
@@ -199,7 +200,7 @@ cpu: 2
     def _image(self, client: Client, run: Run, context: ExecutionContext) -> WorkerImage:
         image = ensure_image(
             client,
-            self.config,
+            with_packages(self.config, (step["driver"] for step in run.prepared.manifest["steps"])),
             lambda line: self._say(run, line, "info"),
             values={**os.environ, **context.environment},
             cancelled=lambda: run.cancel_reason is not None,

@@ -104,7 +104,9 @@ class ExecutionAdapter(ABC):
             loaded = load_manifest(manifest, base_dir=context.base_dir)
             if not self.runs_here:
                 stand_in_for_unseen(step.driver for step in loaded.steps)
-            prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
+            prepared = prepare_run(
+                loaded, context, allow_sql_files=self.config.allow_sql_files, runs_here=self.runs_here
+            )
             prepared.artifacts_dir = str(SessionLayout(Path(context.session_dir)).artifacts_dir)
             prepared.adapter = self.name
             prepared.settings = {

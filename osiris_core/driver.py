@@ -85,6 +85,7 @@ BUILTIN: dict[str, str] = {
     "filesystem.csv_writer": "osiris_core.drivers.csv_writer:CsvWriter",
     "filesystem.parquet_extractor": "osiris_core.drivers.parquet:ParquetExtractor",
     "filesystem.parquet_writer": "osiris_core.drivers.parquet:ParquetWriter",
+    "graphql.extractor": "osiris_core.drivers.graphql_extractor:GraphQLExtractor",
     "http.extractor": "osiris_core.drivers.http_extractor:HttpExtractor",
 }
 

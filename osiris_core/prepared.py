@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.plan import StepPlan
 from osiris_core.sealing import SealedFile
+from osiris_core.secret_sources import find_value, how_to_give
 from osiris_core.secrets import SecretValues, substitute
 
 if TYPE_CHECKING:
@@ -108,9 +109,11 @@ class PreparedRun:
 
 def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
     """
-    Give a run that was restored from JSON its values: from `context.environment`, `os.environ`, connections file.
+    Give a run its values as they are now: from `context.environment`, the process's environment, the keyring, the
+    connections file.
 
-    Values that are there stay as they are.
+    A secret that was changed since `prepare` has its new value from here on; one that is nowhere any more keeps its
+    old one.
 
     Raises:
         PreparationError: Some are nowhere, each by its name.
@@ -120,12 +123,16 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
     }
     found = {**literal, **prepared.secrets}
     wanted = {*prepared.secret_names, *(name for name, text in prepared.environment.items() if _is_own(name, text))}
+    rotated = {name: now for name in _from_outside(prepared, context) if (now := find_value(name))}
+    if rotated.items() - found.items():
+        found.update(rotated)
+        prepared.secrets = SecretValues({**prepared.secrets, **rotated})
     missing = sorted(wanted - found.keys())
     if missing or literal.keys() - prepared.secrets.keys():
         places = [context.environment, os.environ, _lifted_again(prepared, context, missing)]
         problems = []
         for name in missing:
-            value = next((place[name] for place in places if name in place), None)
+            value = next((place[name] for place in places if name in place), None) or find_value(name)
             if value is None:
                 problems.append(Problem(f"{name} has no value here", hint=_how_to_give(name)))
             else:
@@ -133,6 +140,11 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
         if problems:
             raise PreparationError(problems)
         prepared.secrets = SecretValues(found)
+
+
+def _from_outside(prepared: PreparedRun, context: ExecutionContext) -> list[str]:
+    """The names whose values came from where they may change: not declared by the caller, not written in a file."""
+    return [name for name in prepared.secret_names if not name.startswith("@") and name not in context.environment]
 
 
 def _is_own(name: str, text: str) -> bool:
@@ -150,11 +162,12 @@ def _lifted_again(prepared: PreparedRun, context: ExecutionContext, names: list[
     book = ConnectionBook.find(context.connections, folder)
     for reference in prepared.connections:
         with suppress(LookupError):  # reported as a value that is missing
-            book.get(reference)
+            within = [name.removeprefix(f"{reference}.") for name in names if name.startswith(f"{reference}.")]
+            book.get(reference, {name.partition(".")[0] for name in within})
     return book.lifted
 
 
 def _how_to_give(name: str) -> str:
     if name.startswith("@"):
         return "it was written in the manifest or the connections file; prepare the run again"
-    return f"export it or pass --env {name}"
+    return how_to_give(name)

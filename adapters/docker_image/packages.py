@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from adapters.docker_image.errors import ImageError
 from adapters.docker_image.watch import MakingLog, Watch, cache_folder
+from osiris_core.driver_packages import packages_of
 from osiris_core.errors import FailureClass
 from remote.protocol import WORKER_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from adapters.docker_engine.config import DockerConfig
     from adapters.docker_image.base import BasePython
 
 _REQUIREMENT = re.compile(
@@ -68,6 +70,25 @@ def required(extra: Sequence[str], *, pinned: bool = True) -> list[str]:
         for name, versions in WORKER_PACKAGES.items()
     ]
     return sorted({*own, *(item.strip() for item in extra)})
+
+
+def with_packages(config: DockerConfig, drivers: Iterable[str]) -> DockerConfig:
+    """
+    The settings with the packages that these drivers ask for, in the versions of this host.
+
+    An image that is ready, or made from a Dockerfile, holds what it holds; what `requirements` names stays as it is.
+    """
+    if config.image is not None or config.dockerfile is not None:
+        return config
+    named = {_normal(match["name"]) for item in config.requirements if (match := _REQUIREMENT.fullmatch(item))}
+    wanted = {_normal(match["name"]): item for item in packages_of(drivers) if (match := _REQUIREMENT.fullmatch(item))}
+    pinned = config.wheels_dir is None
+    further = [
+        f"{name}{_pin(name, item[len(name) :])}" if pinned else item
+        for name, item in wanted.items()
+        if name not in named
+    ]
+    return config.model_copy(update={"requirements": (*config.requirements, *further)}) if further else config
 
 
 def _pin(name: str, versions: str) -> str:

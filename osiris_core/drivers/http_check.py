@@ -43,5 +43,7 @@ def check_api(connection: ApiConnection, timeout_s: float, request: Request | No
             if not isinstance(found, int) or found in _REFUSALS or found >= 500 or found < 400:
                 raise
             status = found
-    how = f", {connection.auth_type} credentials sent" if connection.auth_type != "none" else ""
+    how = f", {connection.auth_type} credentials sent" if connection.auth_type not in ("none", None) else ""
+    if connection.auth_type is None and connection.auth_token is not None:
+        how = ", auth_token not sent: auth_type does not say how"
     return f"{host_of(connection.address)} answers {status}{phrase(status)}{how}"

@@ -17,7 +17,7 @@ class ApiConnection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    auth_type: AuthType = Field(
+    auth_type: AuthType | None = Field(
         default="none",
         description="How a request says who is asking: bearer and basic in `Authorization`, api_key in a header of "
         "its own or in the query.",
@@ -43,6 +43,8 @@ class ApiConnection(BaseModel):
 
     @model_validator(mode="after")
     def _auth_is_whole(self) -> ApiConnection:
+        if self.auth_type is None:  # somebody else says it
+            return self
         if self.auth_type == "none" and (self.auth_token is not None or self.auth_username is not None):
             raise ValueError("there is an auth_token or auth_username, and auth_type is none; say which kind it is")
         if self.auth_type != "none" and (self.auth_token is None or not self.auth_token.get_secret_value()):
@@ -72,7 +74,7 @@ class ApiConnection(BaseModel):
 
     def auth_headers(self) -> dict[str, str]:
         """The headers that say who is asking."""
-        if self.auth_token is None:
+        if self.auth_token is None or self.auth_type is None:
             return {}
         token = self.auth_token.get_secret_value()
         if self.auth_type == "bearer":
@@ -89,13 +91,18 @@ class ApiConnection(BaseModel):
 
     @property
     def has_credentials(self) -> bool:
-        return self.auth_type != "none" or bool(self.headers)
+        return self.auth_type not in ("none", None) or bool(self.headers)
 
 
 class HttpConnection(ApiConnection):
     """A connection of family `http`."""
 
     base_url: str = Field(description="Where the interface is; steps name paths below it.")
+
+    @field_validator("auth_type", mode="after")
+    @classmethod
+    def _is_said(cls, value: AuthType | None) -> AuthType:
+        return value or "none"
 
     @field_validator("base_url", mode="after")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.drivers.http_errors import HttpFailure
@@ -118,9 +119,9 @@ def _tls_words(error: BaseException, host: str) -> str:
 def _connect_words(error: Exception, host: str) -> str:
     code = _errno_of(error)
     if code == errno.ECONNREFUSED or "refused" in str(error) or "All connection attempts failed" in str(error):
-        hint = ""
-        if host.partition(":")[0] in ("localhost", "127.0.0.1", "[") or host.startswith("[::1]"):
-            hint = " (inside a container that is the container itself: docs/docker.md)"
+        own = host.partition(":")[0] in ("localhost", "127.0.0.1") or host.startswith("[::1]")
+        inside = own and Path("/.dockerenv").exists()
+        hint = " (that is this container itself; for the machine it runs on see docs/docker.md)" if inside else ""
         return f"nobody answers at {host}{hint}"
     return f"{host} cannot be reached: {error or type(error).__name__}"
 
