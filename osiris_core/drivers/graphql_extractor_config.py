@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from osiris_core.drivers.http_address import check_address
 from osiris_core.drivers.http_connection import ApiConnection, AuthType, check_headers
@@ -20,6 +20,9 @@ class GraphQLConnection(ApiConnection):
     """A connection of family `graphql`."""
 
     endpoint: str = Field(description="The address that takes queries.")
+    auth_type: AuthType | None = Field(
+        default=None, description="How a request says who is asking; where it is not said here, the step says it."
+    )
 
     @field_validator("endpoint", mode="after")
     @classmethod
@@ -46,7 +49,7 @@ class GraphQLExtractorConfig(RecordSettings):
     query: str = Field(min_length=1, description="The query. One that changes something is refused.")
     variables: dict[str, Any] = Field(default_factory=dict, description="The query's variables.")
     headers: dict[str, str] = Field(default_factory=dict, description="Headers of this step's requests.")
-    auth_type: AuthType = Field(default="none", description="Without a connection: how a request says who is asking.")
+    auth_type: AuthType = Field(default="none", description="How a request says who is asking.")
     auth_token: SecretStr | None = Field(
         default=None, description="The token of bearer, the password of basic, the key of api_key."
     )
@@ -89,36 +92,38 @@ class GraphQLExtractorConfig(RecordSettings):
         return check_headers(value)
 
     @model_validator(mode="after")
-    def _has_an_end(self) -> GraphQLExtractorConfig:
-        own = [name for name in _OWN_AUTH if name in self.model_fields_set]
-        if self.connection is not None:
-            # What compiled manifests carry as a default says nothing.
-            given = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
-            if given:
-                raise ValueError(f"{', '.join(given)}: the connection says who is asking; set it there")
-        elif self.endpoint is None:
+    def _fits_together(self) -> GraphQLExtractorConfig:
+        if self.connection is None and self.endpoint is None:
             raise ValueError("endpoint is missing, or a connection")
-        else:
-            self.used_connection()
         if self.endpoint is not None:
             try:
                 check_address(self.endpoint)
             except ValueError as exc:
                 raise ValueError(f"endpoint {exc}") from None
+        self.used_connection()
         return self
 
     def used_connection(self) -> GraphQLConnection:
-        """The connection, or the one that these settings make up."""
-        if self.connection is not None:
-            return self.connection
-        return GraphQLConnection(
-            endpoint=self.endpoint or "",
-            auth_type=self.auth_type,
-            auth_token=self.auth_token,
-            auth_username=self.auth_username,
-            auth_header_name=self.auth_header_name,
-            validate_ssl=self.validate_ssl,
-        )
+        """
+        The connection, with what these settings add to it; without one, what they make up alone.
 
-
-_OWN_AUTH = ("auth_type", "auth_token", "auth_username", "auth_header_name", "validate_ssl")
+        Raises:
+            ValueError: Both say the same thing in two ways, or together they are not whole.
+        """
+        given = self.connection
+        said: dict[str, Any] = {} if given is None else {name: getattr(given, name) for name in given.model_fields_set}
+        for name in ("auth_type", "auth_token", "auth_username", "auth_header_name", "validate_ssl"):
+            value = getattr(self, name)
+            if value == type(self).model_fields[name].default:  # compiled manifests write defaults out
+                continue
+            if said.get(name, value) != value or (given is not None and name in ("auth_token", "auth_username")):
+                raise ValueError(f"{name} is said here and belongs into the connection; say it there only")
+            said[name] = value
+        said.setdefault("endpoint", self.endpoint or "")
+        if said.get("auth_type") is None:
+            said["auth_type"] = "none"
+        try:
+            return GraphQLConnection(**said)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_input=False)[0]
+            raise ValueError(first["msg"].removeprefix("Value error, ")) from None
