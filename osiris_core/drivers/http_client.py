@@ -237,7 +237,7 @@ class HttpClient:
         links = {rel: link["url"] for rel, link in response.links.items() if rel and link.get("url")}
         return Answer(url, response.status_code, found, content, links)
 
-    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+    def _headers(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         merged = {
             "user-agent": f"osiris-core/{__version__}",
             "accept": "application/json",
@@ -245,7 +245,7 @@ class HttpClient:
         }
         for given in (self._connection.headers, headers, self._connection.auth_headers()):
             merged.update({name.lower(): value for name, value in given.items()})
-        return merged
+        return [(name.encode(), value.encode()) for name, value in merged.items()]
 
     async def _read(self, response: httpx.Response, where: str) -> bytes:
         limit_bytes = self._limits.max_response_bytes

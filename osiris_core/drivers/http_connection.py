@@ -128,8 +128,4 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"{name} is set by the client itself")
         if any(char in value for char in "\r\n\0"):
             raise ValueError(f"the value of {name} has a line break in it")
-        try:
-            value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise ValueError(f"the value of {name} has characters that no header can hold") from None
     return headers

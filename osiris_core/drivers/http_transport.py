@@ -78,6 +78,8 @@ def explain(error: Exception, where: str, host: str, limits: HttpLimits, *, idem
 
     if not isinstance(error, (httpx.TransportError, httpx.InvalidURL)):
         return None
+    if _of_kind(error, ssl.SSLEOFError) is not None or _of_kind(error, ssl.SSLZeroReturnError) is not None:
+        return failure(f"{host} broke off TLS; does it speak TLS there?", again=idempotent)
     if (found := _of_kind(error, ssl.SSLError)) is not None:
         return failure(_tls_words(found, host), FailureClass.USER_ERROR, again=False)
     if isinstance(error, httpx.ConnectTimeout):
