@@ -148,6 +148,7 @@ class ExecutionAdapter(ABC):
         run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
         run.session = Session.open(context.session_dir, context.session_id, prepared.name)
+        prepared.run_key = run.session.run_key(resume=context.resume)
         try:
             run.session.record_intent(prepared.to_json(), self.name)
         except BaseException:

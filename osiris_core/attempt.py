@@ -45,6 +45,7 @@ class Place:
     checkpoints_dir: Path
     environment: dict[str, str]
     locate: Callable[[str, str], str]
+    run_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class StepRunner:
             memory_budget_bytes=self._share.memory_budget_bytes,
             threads=self._share.threads,
             redactor=self._redactor,
+            run_key=self._place.run_key,
         )
 
     def settings(self, step: StepPlan, driver_class: type[Any]) -> Any:

@@ -40,6 +40,7 @@ class PreparedRun:
         secret_names: Every name whose value the run will be given.
         fingerprint: `sha256:…` over everything that decides the result.
         adapter: The name of the adapter it was prepared for.
+        run_key: Names the run towards systems outside, from `execute` on; one that resumes another has the other's.
     """
 
     manifest: dict[str, Any]
@@ -53,6 +54,7 @@ class PreparedRun:
     settings: dict[str, Any] = field(default_factory=dict)
     adapter: str = ""
     fingerprint: str = ""
+    run_key: str = ""
     secrets: SecretValues = field(default_factory=SecretValues, repr=False, compare=False)
 
     @property
@@ -96,6 +98,7 @@ class PreparedRun:
             "settings": self.settings,
             "adapter": self.adapter,
             "fingerprint": self.fingerprint,
+            "run_key": self.run_key,
         }
 
     @classmethod

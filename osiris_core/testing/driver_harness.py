@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.attempt import Place, Share, StepRunner
@@ -43,12 +44,14 @@ def run_driver(
     memory_budget_bytes: int = 256 << 20,
     table_budget_bytes: int = 256 << 20,
     threads: int = 2,
+    run_key: str | None = None,
 ) -> DriverRun:
     """
     Run `driver` once and return what it did; whatever it raises is raised.
 
     Input paths of the configuration resolve against `directory`; artifacts, work files and the journal go
-    into folders below it. `token` lets a test cancel the step from another thread.
+    into folders below it. `token` lets a test cancel the step from another thread; two calls with one `run_key` are
+    two tries of one step.
     """
     model = config_model(driver)
     values = {f"given-{number}": value for number, value in enumerate(secrets)}
@@ -64,6 +67,7 @@ def run_driver(
         checkpoints_dir=directory / "checkpoints",
         environment=dict(environment),
         locate=lambda _, path: str(directory / path),
+        run_key=run_key or token_hex(16),
     )
     store = TableStore(directory / "spill", table_budget_bytes)
     with Journal(directory / JOURNAL_NAME, place.session_id) as journal:
