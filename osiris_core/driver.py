@@ -87,6 +87,8 @@ BUILTIN: dict[str, str] = {
     "filesystem.parquet_writer": "osiris_core.drivers.parquet:ParquetWriter",
     "graphql.extractor": "osiris_core.drivers.graphql_extractor:GraphQLExtractor",
     "http.extractor": "osiris_core.drivers.http_extractor:HttpExtractor",
+    "supabase.extractor": "osiris_core.drivers.supabase_extractor:SupabaseExtractor",
+    "supabase.writer": "osiris_core.drivers.supabase_writer:SupabaseWriter",
     "postgres.extractor": "osiris_core.drivers.postgres_extractor:PostgresExtractor",
     "postgres.writer": "osiris_core.drivers.postgres_writer:PostgresWriter",
 }

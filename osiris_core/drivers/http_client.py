@@ -162,6 +162,7 @@ class HttpClient:
                 f"{where}: no whole answer within {self._limits.request_timeout_s:g} s",
                 failure_class=FailureClass.INFRA_LOST,
                 again=request.idempotent,
+                maybe_done=True,
                 details={"request": where},
             ) from exc
         except Exception as exc:

@@ -29,6 +29,7 @@ _REMEDIES = {
     404: "check base_url and url",
     405: "check method",
     406: "check the Accept header",
+    409: "a row with this key is there already; write_mode upsert changes such rows",
     407: "check the user and password in proxy",
     413: "send less at once",
     414: "send less at once",
@@ -43,6 +44,7 @@ class HttpFailure(StepError):
 
     Attributes:
         again: Whether asking again can help and does no harm.
+        maybe_done: Whether the server may have done what was asked, though it did not say so.
         retry_after_s: How long the server asks to wait; None where it does not say.
     """
 
@@ -52,11 +54,13 @@ class HttpFailure(StepError):
         *,
         failure_class: FailureClass,
         again: bool = False,
+        maybe_done: bool = False,
         retry_after_s: float | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message, failure_class=failure_class, details=details)
         self.again = again
+        self.maybe_done = maybe_done
         self.retry_after_s = retry_after_s
 
 
@@ -78,6 +82,7 @@ def status_failure(
         message,
         failure_class=FailureClass.INFRA_LOST if lost else FailureClass.USER_ERROR,
         again=status in _BUSY and (idempotent or status in _NOT_DONE),
+        maybe_done=lost and status not in _NOT_DONE,
         retry_after_s=retry_after_s(headers.get("retry-after")) if lost else None,
         details={"status": status, "request": where},
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from osiris_core.drivers.json_path import NoSuchPath, find, find_or_none, parse_path
+from osiris_core.errors import FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +34,11 @@ class Page:
 
 
 class BadPaging(ValueError):
-    """The answer does not say how to go on, though it should."""
+    """There is no way to go on: the answer does not say how, though it should, or the settings do not allow it."""
+
+    def __init__(self, message: str, failure_class: FailureClass = FailureClass.PROTOCOL) -> None:
+        super().__init__(message)
+        self.failure_class = failure_class
 
 
 class Pager(Protocol):

@@ -113,7 +113,7 @@ def read_pages(client: HttpClient, reading: Reading, table: RecordTable, ctx: St
         try:
             turn = reading.pager.after(page)
         except BadPaging as exc:
-            raise HttpFailure(f"{where}: {exc}", failure_class=FailureClass.PROTOCOL) from exc
+            raise HttpFailure(f"{where}: {exc}", failure_class=exc.failure_class) from exc
         if turn is not None and pages == reading.max_pages:
             message = f"there are more than {pages} pages"
             if not reading.stop_at_max:

@@ -71,10 +71,12 @@ def explain(error: Exception, where: str, host: str, limits: HttpLimits, *, idem
     """
     import httpx
 
+    before = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL))
+
     def failure(message: str, failure_class: FailureClass = FailureClass.INFRA_LOST, *, again: bool) -> HttpFailure:
-        return HttpFailure(
-            f"{where}: {message}", failure_class=failure_class, again=again, details={"request": where, "host": host}
-        )
+        details = {"request": where, "host": host}
+        message = f"{where}: {message}"
+        return HttpFailure(message, failure_class=failure_class, again=again, maybe_done=not before, details=details)
 
     if not isinstance(error, (httpx.TransportError, httpx.InvalidURL)):
         return None
