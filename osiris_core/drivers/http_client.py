@@ -91,7 +91,9 @@ class HttpClient:
         self._cancelled = False
         self._task: asyncio.Task[Answer] | None = None
         self.requests = 0
-        self._transport = open_transport(connection, ca_file)
+        self._ca_file = ca_file
+        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._transport(connection.address)  # so that settings that cannot be used are found at once
         self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:
@@ -104,10 +106,17 @@ class HttpClient:
         """Let go of every connection. May be called twice."""
         if not self._loop.is_closed():
             try:
-                self._loop.run_until_complete(self._transport.aclose())
+                for transport in self._transports.values():
+                    self._loop.run_until_complete(transport.aclose())
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             finally:
                 self._loop.close()  # without waiting for a name that is still being looked up
+
+    def _transport(self, url: str) -> httpx.AsyncHTTPTransport:
+        scheme = origin(url)[0]
+        if scheme not in self._transports:
+            self._transports[scheme] = open_transport(self._connection, self._ca_file, scheme)
+        return self._transports[scheme]
 
     def cancel(self) -> None:
         """End the request under way, and every later one: `fetch` raises `Aborted`."""
@@ -228,7 +237,7 @@ class HttpClient:
             extensions={"timeout": timeouts},
         )
         self.requests += 1
-        response = await self._transport.handle_async_request(sent)
+        response = await self._transport(url).handle_async_request(sent)
         try:
             response.request = sent  # `links` wants it
             content = await self._read(response, where)

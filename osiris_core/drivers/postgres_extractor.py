@@ -69,15 +69,25 @@ class PostgresExtractor:
         ctx: StepContext,
     ) -> dict[str, Any]:
         """Connect and start the query; its rows are read while `df` is."""
-        with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
-            session = opened.enter_context(PostgresSession.open(config.connection, ctx.work_dir, read_only=True))
-            session.watch(ctx)
-            statement = _statement(config.query) if config.query else _table_query(session, config)
-            columns = _columns(session, session.describe(statement), config)
-            batches = session.stream(statement)
-            rest = opened.pop_all()
-        schema = pa.schema([(column.name, column.kind) for column in columns])
-        return {"df": pa.RecordBatchReader.from_batches(schema, _rows(step_id, config, ctx, columns, batches, rest))}
+        return {"df": read_postgres(step_id, config, ctx)}
+
+
+def read_postgres(step_id: str, config: PostgresExtractorConfig, ctx: StepContext) -> pa.RecordBatchReader:
+    """
+    The rows of a query or table as they stream in, for every driver that reads from a PostgreSQL server.
+
+    Raises:
+        StepError: As the server says it; also while the rows are read.
+    """
+    with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
+        session = opened.enter_context(PostgresSession.open(config.connection, ctx.work_dir, read_only=True))
+        session.watch(ctx)
+        statement = _statement(config.query) if config.query else _table_query(session, config)
+        columns = _columns(session, session.describe(statement), config)
+        batches = session.stream(statement)
+        rest = opened.pop_all()
+    schema = pa.schema([(column.name, column.kind) for column in columns])
+    return pa.RecordBatchReader.from_batches(schema, _rows(step_id, config, ctx, columns, batches, rest))
 
 
 def _statement(query: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from osiris_core.step_context import StepContext
+    from osiris_core.tables import Table
 
 
 class PostgresWriterConfig(SqlWriterConfig):
@@ -67,13 +68,19 @@ class PostgresWriter:
         self, step_id: str, config: PostgresWriterConfig, inputs: Mapping[str, Any], ctx: StepContext
     ) -> dict[str, Any] | None:
         """Write and commit. Nothing of it is in the table when this raises, but for an answer lost on the way."""
-        table = only_table(inputs, step_id)
-        with (
-            failures_of_step(step_id, ctx),
-            PostgresSession.open(config.connection, ctx.work_dir) as session,
-        ):
-            session.watch(ctx)
-            rows = PostgresLoad(session, config, table, ctx).run()
-        ctx.metric("rows_read", table.num_rows)
-        ctx.metric("rows_written", rows)
+        write_postgres(step_id, config, only_table(inputs, step_id), ctx)
         return None
+
+
+def write_postgres(step_id: str, config: PostgresWriterConfig, table: Table, ctx: StepContext) -> None:
+    """
+    Write a table and commit, for every driver that writes to a PostgreSQL server.
+
+    Raises:
+        StepError: Nothing of it is in the table then, but for an answer lost on the way.
+    """
+    with failures_of_step(step_id, ctx), PostgresSession.open(config.connection, ctx.work_dir) as session:
+        session.watch(ctx)
+        rows = PostgresLoad(session, config, table, ctx).run()
+    ctx.metric("rows_read", table.num_rows)
+    ctx.metric("rows_written", rows)

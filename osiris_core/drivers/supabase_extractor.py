@@ -10,7 +10,7 @@ from osiris_core.drivers.http_extractor import read_table
 from osiris_core.drivers.http_paging import BadPaging, Page, Turn
 from osiris_core.drivers.http_reading import Reading, http_client
 from osiris_core.drivers.http_retry import Again
-from osiris_core.drivers.postgres_extractor import PostgresExtractor
+from osiris_core.drivers.postgres_extractor import read_postgres
 from osiris_core.drivers.postgres_extractor_config import PostgresExtractorConfig
 from osiris_core.drivers.supabase_check import PACKAGES, check_supabase
 from osiris_core.drivers.supabase_config import SupabaseExtractorConfig, uses_postgres
@@ -60,10 +60,14 @@ class SupabaseExtractor:
         return check_supabase(SupabaseConnection.model_validate(connection), timeout_s)
 
     def run(
-        self, step_id: str, config: SupabaseExtractorConfig, inputs: Mapping[str, Any], ctx: StepContext
+        self,
+        step_id: str,
+        config: SupabaseExtractorConfig,
+        inputs: Mapping[str, Any],  # noqa: ARG002 - the contract's
+        ctx: StepContext,
     ) -> dict[str, Any]:
         if uses_postgres(config.via, config.connection):
-            return PostgresExtractor().run(step_id, _for_server(config), inputs, ctx)
+            return {"df": read_postgres(step_id, _for_server(config), ctx)}
         connection = config.connection.rest()
         url = _address(config, connection.address)
         headers = {"Accept-Profile": config.schema_}

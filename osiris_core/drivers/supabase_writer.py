@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from osiris_core.drivers.http_client import HttpLimits
 from osiris_core.drivers.http_reading import http_client
 from osiris_core.drivers.http_retry import Again
-from osiris_core.drivers.postgres_writer import PostgresWriter, PostgresWriterConfig
+from osiris_core.drivers.postgres_writer import PostgresWriterConfig, write_postgres
 from osiris_core.drivers.supabase_check import PACKAGES, check_supabase
 from osiris_core.drivers.supabase_config import SupabaseWriterConfig, uses_postgres
 from osiris_core.drivers.supabase_connection import SupabaseConnection
@@ -58,9 +58,10 @@ class SupabaseWriter:
     def run(
         self, step_id: str, config: SupabaseWriterConfig, inputs: Mapping[str, Any], ctx: StepContext
     ) -> dict[str, Any] | None:
-        if uses_postgres(config.via, config.connection):
-            return PostgresWriter().run(step_id, _for_server(config), inputs, ctx)
         table = only_table(inputs, step_id)
+        if uses_postgres(config.via, config.connection):
+            write_postgres(step_id, _for_server(config), table, ctx)
+            return None
         connection = config.connection.rest()
         limits = HttpLimits(
             connect_timeout_s=min(10.0, config.timeout),
