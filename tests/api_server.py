@@ -42,8 +42,9 @@ class Seen:
 class Wire:
     """What a route answers with."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, seen: list[Seen]) -> None:
         self.connection = connection
+        self.seen = seen
         self.open = True
 
     def raw(self, data: bytes) -> None:
@@ -105,7 +106,7 @@ def api_server(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> It
                 if tls is not None:
                     connection = tls.wrap_socket(connection, server_side=True)
                 connections.add(connection)
-                wire = Wire(connection)
+                wire = Wire(connection, server.seen)
                 with connection.makefile("rb") as lines:
                     while wire.open and (seen := _read(lines)) is not None:
                         with server.lock:
