@@ -11,6 +11,7 @@ import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -144,6 +145,15 @@ def test_a_status_that_stays_is_asked_once(
     assert "in-the-query" not in str(error)
     assert error.details["status"] == code
     assert len(server.seen) == 1
+
+
+def test_a_secret_in_any_part_of_an_address(server: ApiServer, tmp_path: Path) -> None:
+    """In the path, a parameter or its name, encoded as it must be: the error has none of it."""
+    secret = "p:w&x/y*z, ž"
+    params = {"note": f"a{secret}b", secret: "1"}
+    url = server.url + "/" + quote(secret, safe="")
+    error = failure(tmp_path, {"url": url, "params": params}, secrets=(secret,))
+    assert "/***?note=a***b&***=1: the server answered 404" in str(error)
 
 
 def test_retry_after_is_waited_for(server: ApiServer, tmp_path: Path) -> None:

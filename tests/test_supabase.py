@@ -7,6 +7,7 @@ By the Postgres server they are `postgres.*`: tests/test_supabase_server.py.
 from __future__ import annotations
 
 import datetime
+import json
 import tempfile
 import threading
 import time
@@ -23,6 +24,7 @@ from osiris_core.cancellation import CancelToken
 from osiris_core.drivers.supabase_connection import SupabaseConnection
 from osiris_core.drivers.supabase_query import OnlyRest, as_sql
 from osiris_core.errors import FailureClass, RunCancelled
+from osiris_core.prepared import PreparedRun
 from osiris_core.testing import run_driver
 from tests.rest_server import KEY, RestServer, rest_server
 from tests.test_secret_leaks import assert_no_secret_below
@@ -277,6 +279,26 @@ def test_a_step_that_is_tried_again_writes_nothing_twice(
     assert report.status == status, report.error
     assert len(rest.rows(table)) == rows
     assert_no_secret_below(tmp_path / "session")
+    for path in (tmp_path / "session").rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes()
+
+
+def test_a_literal_key_goes_by_name(rest: RestServer, tmp_path: Path) -> None:
+    """`key` is no secret by its name, but the driver's model says so: also in the connections file, also in a run that
+    went through JSON."""
+    (tmp_path / "c.yaml").write_text(f"connections:\n  supabase:\n    main: {{url: '{rest.url}', key: {KEY}}}\n")
+    write(rest, tmp_path)
+    manifest = {"steps": [{"id": "r", "driver": "supabase.extractor", "config": {"table": "people"}}]}
+    manifest["steps"][0]["config"]["connection"] = "@supabase.main"  # type: ignore[index]
+    context = ExecutionContext(session_dir=str(tmp_path / "session"), connections=str(tmp_path / "c.yaml"))
+    adapter = AdapterFactory.create("local")
+    sealed = json.dumps(adapter.prepare(manifest, context).to_json())
+    assert KEY not in sealed
+    restored = PreparedRun.from_json(json.loads(sealed))
+    adapter.execute(restored, context)
+    report = adapter.collect(restored, context)
+    assert report.succeeded, report.error
+    assert report["secret_names"] == ["@supabase.main.key"]
     for path in (tmp_path / "session").rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes()
 

@@ -10,6 +10,8 @@ from osiris_core.redaction import MASK, is_secret_field
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from osiris_core.redaction import Redactor
+
 _SECRET_PARAMETERS = frozenset(
     {"key", "sig", "signature", "auth", "code", "appid", "x-amz-signature", "x-amz-credential", "x-goog-signature"}
 )
@@ -89,14 +91,16 @@ def parameter_pairs(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield name, str(item).lower() if isinstance(item, bool) else str(item)
 
 
-def shown(url: str, secret_parameters: Iterable[str] = ()) -> str:
+def shown(url: str, redactor: Redactor, secret_parameters: Iterable[str] = ()) -> str:
     """`url` for people: credentials and the values of secret parameters masked, and not longer than a line."""
     hidden = {name.lower() for name in secret_parameters} | _SECRET_PARAMETERS
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2]
+    # Masked before it is encoded: a value is searched for in fewer forms than an address can have.
     pairs = [
-        (name, MASK if name.lower() in hidden or is_secret_field(name) else value)
+        (redactor.text(name), MASK if name.lower() in hidden or is_secret_field(name) else redactor.text(value))
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     text = urlunsplit((parts.scheme, netloc, parts.path, urlencode(pairs, quote_via=quote, safe="*,:/"), ""))
+    text = redactor.text(text)
     return text if len(text) <= 300 else f"{text[:300]}…"

@@ -157,7 +157,7 @@ class HttpClient:
 
     def _shown(self, url: str) -> str:
         names = [name for name, _ in self._connection.auth_parameters()]
-        return self._redactor.text(shown(url, names))
+        return shown(url, self._redactor, names)
 
     async def _try(self, request: Request, check: Callable[[Answer], object] | None) -> Answer:
         where = self.where(request)

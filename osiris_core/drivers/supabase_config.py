@@ -92,8 +92,8 @@ class SupabaseWriterConfig(BaseModel):
     create_if_missing: bool = Field(
         default=False, description="Make the table when there is none. By the Postgres server only."
     )
-    ddl_channel: Literal["auto", "psycopg2"] = Field(
-        default="auto", description="Accepted because compiled manifests carry it: tables are made by the server."
+    ddl_channel: Literal["auto", "http_sql", "psycopg2"] = Field(
+        default="auto", description="Accepted because compiled manifests carry it: the Postgres server makes tables."
     )
     exactly_once: bool = Field(default=True, description="By the server, append: as `postgres.writer` has it.")
     partial_ok: bool = Field(
