@@ -89,6 +89,8 @@ BUILTIN: dict[str, str] = {
     "http.extractor": "osiris_core.drivers.http_extractor:HttpExtractor",
     "supabase.extractor": "osiris_core.drivers.supabase_extractor:SupabaseExtractor",
     "supabase.writer": "osiris_core.drivers.supabase_writer:SupabaseWriter",
+    "mysql.extractor": "osiris_core.drivers.mysql_extractor:MysqlExtractor",
+    "mysql.writer": "osiris_core.drivers.mysql_writer:MysqlWriter",
     "postgres.extractor": "osiris_core.drivers.postgres_extractor:PostgresExtractor",
     "postgres.writer": "osiris_core.drivers.postgres_writer:PostgresWriter",
 }

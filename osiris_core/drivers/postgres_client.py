@@ -309,7 +309,7 @@ def _not_connected(connection: PostgresConnection, text: str) -> DatabaseFailed:
         return cannot_connect(connection, message, Meaning(_USER, "see tls, tls_ca and host of the connection"))
     if _HOST_NAME.search(message):
         return cannot_connect(connection, message, Meaning(_LOST, "check the connection's host"))
-    remedy = "check host and port of the connection, and that the server runs and may be reached from here"
+    remedy = "check the connection's host and port, and that the server runs and may be reached from here"
     return cannot_connect(connection, message, Meaning(_LOST, remedy), "08001")
 
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 from osiris_core.drivers.postgres_client import quoted
 from osiris_core.drivers.postgres_tables import find_table, look_up_table
 from osiris_core.drivers.postgres_target import create_statement, sendings
-from osiris_core.drivers.sql_content import content_digest, plain_batches, plain_type
+from osiris_core.drivers.sql_content import plain_batches
 from osiris_core.drivers.sql_errors import DatabaseFailed
-from osiris_core.drivers.sql_marker import MARKER_TABLE, Marker, already_written, lost_commit
+from osiris_core.drivers.sql_loading import TableLoad, administrators_remedy, not_there
+from osiris_core.drivers.sql_marker import MARKER_TABLE, Marker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,85 +31,58 @@ FROM (SELECT $1::int8::oid AS relid UNION SELECT relid FROM pg_partition_tree($1
 """
 
 
-class PostgresLoad:
-    """`run` once; the session's transaction is committed when it returns."""
+class PostgresLoad(TableLoad["ServerTable", "Sending"]):
+    """See `TableLoad`."""
+
+    config: PostgresWriterConfig
 
     def __init__(self, session: PostgresSession, config: PostgresWriterConfig, table: Table, ctx: StepContext) -> None:
+        super().__init__(config, table, ctx)
         self._session = session
-        self._config = config
-        self._table = table
-        self._ctx = ctx
-        self._schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema])
         self._raised: BaseException | None = None
 
-    def run(self) -> int:
-        """
-        The number of rows that the server counted.
-
-        Raises:
-            DatabaseFailed: Nothing was written, or (`PROTOCOL`) it is not known.
-        """
-        target = self._target()
-        columns = sendings(self._schema, target)
-        marks = self._config.write_mode == "append" and self._config.exactly_once
-        if marks:
-            markers = PostgresMarkers(self._session, target.schema)
-            markers.see_to_table()
-            if (marker := markers.claim(self._ctx.run_key, self._ctx.step_id, target.place)) is not None:
-                return already_written(marker, target.place, self._table, self._ctx)
-        rows = self._write(target, columns)
-        self._ctx.raise_if_cancelled()
-        if marks:
-            markers.complete(self._ctx.run_key, self._ctx.step_id, rows, content_digest(self._table))
-        try:
-            self._session.commit()
-        except DatabaseFailed as exc:
-            raise lost_commit(exc, repeatable=marks or self._config.write_mode != "append") from None
-        return rows
-
-    def _target(self) -> ServerTable:
-        config, session = self._config, self._session
+    def find_target(self) -> tuple[ServerTable, str]:
+        config, session = self.config, self._session
         found = look_up_table(session, config.schema_, config.table)
         if found is None and config.create_if_missing:
             place = quoted(config.schema_, config.table)
-            self._check_key(self._schema.names)
-            session.run(create_statement(self._schema, place, config.primary_key))
-            found = look_up_table(session, config.schema_, config.table)
+            session.run(create_statement(self.schema, place, config.primary_key))
         if found is None:
             try:
-                find_table(session, config.schema_, config.table)
+                found = find_table(session, config.schema_, config.table)
             except DatabaseFailed as exc:
-                raise exc.with_remedy(f"{exc.remedy}; or set create_if_missing: true") from None
-        assert found is not None
+                raise not_there(exc) from None
         if found.kind not in ("r", "p", "f"):
             raise DatabaseFailed(f"{config.table} is a view", remedy="write to a table")
-        if config.write_mode == "upsert":
-            self._check_key(self._schema.names)
-        return found
+        return found, found.place
 
-    def _check_key(self, names: list[str]) -> None:
-        for name in self._config.primary_key or ():
-            if name not in names:
-                raise DatabaseFailed(f"primary_key: the input has no column {name!r}", details={"column": name})
+    def match(self, target: ServerTable) -> list[Sending]:
+        return sendings(self.schema, target)
 
-    def _write(self, target: ServerTable, columns: list[Sending]) -> int:
-        if self._config.write_mode == "replace":
+    def markers(self, target: ServerTable) -> PostgresMarkers:
+        return PostgresMarkers.there(self._session, target.schema)
+
+    def commit(self) -> None:
+        self._session.commit()
+
+    def write(self, target: ServerTable, columns: list[Sending]) -> int:
+        if self.config.write_mode == "replace":
             # Not TRUNCATE: who reads goes on reading the old rows until the commit, and is not locked out.
             self._session.run(f"DELETE FROM {target.place}")  # noqa: S608 - quoted
         before = self._inserted(target)
-        if self._config.write_mode == "upsert":
+        if self.config.write_mode == "upsert":
             self._stage(columns)
             return self._upsert(target, columns)
         if any(column.staged for column in columns):
             self._stage(columns)
             listed = ", ".join(quoted(column.name) for column in columns)
             self._session.run(f"INSERT INTO {target.place} ({listed}) {_from_staging(columns)}")
-        elif columns:
+        else:
             self._send(columns, target.name, target.schema)
         rows = self._inserted(target) - before
-        if rows != self._table.num_rows:
+        if rows != self.table.num_rows:
             message = "the server did not insert every row: a trigger or rule of the table kept or moved some"
-            self._ctx.log(message, level="warning", sent=self._table.num_rows, inserted=rows)
+            self.ctx.log(message, level="warning", sent=self.table.num_rows, inserted=rows)
         return rows
 
     def _inserted(self, target: ServerTable) -> int:
@@ -124,7 +98,7 @@ class PostgresLoad:
         self._send(columns, STAGING, None)
 
     def _upsert(self, target: ServerTable, columns: list[Sending]) -> int:
-        key = self._config.primary_key or []
+        key = self.config.primary_key or []
         listed = ", ".join(quoted(column.name) for column in columns)
         changed = [
             f"{quoted(column.name)} = EXCLUDED.{quoted(column.name)}" for column in columns if column.name not in key
@@ -158,14 +132,14 @@ class PostgresLoad:
     def _batches(self, columns: list[Sending], wire: pa.Schema) -> Iterator[pa.RecordBatch]:
         rows = 0
         try:
-            for batch in plain_batches(self._table, self._config.batch_size):
-                self._ctx.raise_if_cancelled()
+            for batch in plain_batches(self.table, self.config.batch_size):
+                self.ctx.raise_if_cancelled()
                 arrays: list[Any] = [
                     column.convert(values) for column, values in zip(columns, batch.columns, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=wire)
                 rows += batch.num_rows
-                self._ctx.progress(rows, self._table.num_rows)
+                self.ctx.progress(rows, self.table.num_rows)
         except GeneratorExit:
             raise
         except BaseException as exc:
@@ -185,34 +159,34 @@ def _from_staging(columns: list[Sending]) -> str:
 class PostgresMarkers:
     """See `sql_marker.MarkerStore`."""
 
-    def __init__(self, session: PostgresSession, schema: str) -> None:
+    def __init__(self, session: PostgresSession, place: str) -> None:
         self._session = session
-        self._schema = schema
-        self._place = quoted(schema, MARKER_TABLE)
+        self._place = place
 
-    def see_to_table(self) -> None:
+    @classmethod
+    def there(cls, session: PostgresSession, schema: str) -> PostgresMarkers:
         """
-        The table is there on return; made where it is missing, in this transaction.
+        With the table, which is made where it is missing, in this transaction.
 
         Raises:
             DatabaseFailed: It may not be made; what to do instead is said.
         """
-        session = self._session
-        if look_up_table(session, self._schema, MARKER_TABLE) is not None:
-            return
+        place = quoted(schema, MARKER_TABLE)
+        if look_up_table(session, schema, MARKER_TABLE) is not None:
+            return cls(session, place)
         statement = (
-            f"CREATE TABLE IF NOT EXISTS {self._place} (run_key text, step_id text, target text NOT NULL, "
+            f"CREATE TABLE IF NOT EXISTS {place} (run_key text, step_id text, target text NOT NULL, "
             "rows_written bigint, content text, written_at timestamptz NOT NULL DEFAULT now(), "
             "PRIMARY KEY (run_key, step_id))"
         )
         try:
-            session.rows("SELECT pg_advisory_xact_lock(hashtext($1))::text", [f"{self._schema}.{MARKER_TABLE}"])
+            session.rows("SELECT pg_advisory_xact_lock(hashtext($1))::text", [f"{schema}.{MARKER_TABLE}"])
             session.run(statement)
         except DatabaseFailed as exc:
             if exc.code == "42501":
-                remedy = f"let an administrator make it: {statement}; or set exactly_once: false"
-                raise exc.with_remedy(remedy) from None
+                raise exc.with_remedy(administrators_remedy(statement)) from None
             raise
+        return cls(session, place)
 
     def claim(self, run_key: str, step_id: str, target: str) -> Marker | None:
         inserted = self._session.rows(

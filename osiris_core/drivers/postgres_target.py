@@ -96,8 +96,6 @@ def sendings(schema: pa.Schema, table: Table) -> list[Sending]:
     Raises:
         DatabaseFailed: The table has no such column, or takes no value for it.
     """
-    if len(set(schema.names)) != len(schema):
-        raise DatabaseFailed("two columns of the input have the same name")
     known = {column.name: column for column in table.columns}
     found = []
     for field in schema:
