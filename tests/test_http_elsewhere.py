@@ -7,11 +7,14 @@ import json
 import os
 import threading
 import time
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from osiris_core import AdapterFactory, ExecutionContext
+from adapters.docker_engine.config import DockerConfig
+from adapters.docker_image.packages import with_packages
+from osiris_core import AdapterFactory, DriverRegistry, ExecutionContext, PreparationError
 from osiris_core.driver_packages import missing_packages, packages_of, remedy
 from tests.api_server import ApiServer, Seen, Wire, api_server
 from tests.conftest import DOCKER_BASE
@@ -141,12 +144,36 @@ def test_docker(docker_client: Any, tmp_path: Path) -> None:
     assert_no_secret_in(seen[0].encode(), "docker inspect")
 
 
-def test_what_a_driver_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_a_driver_needs_goes_into_the_image(tmp_path: Path) -> None:
+    """In this host's version; what `requirements` names, and an image that is ready, stay as they are."""
+    drivers = ["http.extractor", "graphql.extractor", "duckdb.processor"]
+    pinned = f"httpx=={metadata.version('httpx')}"
+    config = DockerConfig(requirements=("polars",))
+    assert with_packages(config, drivers).requirements == ("polars", pinned)
+    assert with_packages(config, ["duckdb.processor"]) is config
+    named = DockerConfig(requirements=("HTTPX<1",))
+    assert with_packages(named, drivers) is named
+    ready = DockerConfig(image="x")
+    assert with_packages(ready, drivers) is ready
+    assert with_packages(DockerConfig(wheels_dir=str(tmp_path)), drivers).requirements == ("httpx>=0.27,<1",)
+
+
+def test_what_a_driver_needs(tmp_path: Path) -> None:
     """A package that is missing is said before anything runs, with the extra that has it."""
     assert packages_of(["http.extractor", "duckdb.processor", "no.such"]) == ["httpx>=0.27,<1"]
 
     class Needs:
         packages = ("httpx>=0.27", "no-such-package-here>=1")
 
+        def run(self, step_id: str, config: Any, inputs: Any, ctx: Any) -> None: ...
+
     assert missing_packages(Needs) == ["no-such-package-here>=1"]
+    DriverRegistry.register("t.needs", Needs)
+    try:
+        with pytest.raises(PreparationError, match="'t.needs' needs no-such-package-here>=1"):
+            AdapterFactory.create("local").prepare(
+                {"steps": [{"id": "a", "driver": "t.needs"}]}, ExecutionContext(session_dir=str(tmp_path / "s"))
+            )
+    finally:
+        DriverRegistry.unregister("t.needs")
     assert remedy(["httpx>=0.27", "no_such.Package>=1"]) == "pip install 'osiris-core[http]' 'no_such.Package>=1'"

@@ -34,14 +34,15 @@ def flatten(record: Any, separator: str | None) -> dict[str, Any]:
 def _spread(record: dict[str, Any], prefix: str, separator: str | None, row: dict[str, Any]) -> None:
     for key, value in record.items():
         name = prefix + key
-        if isinstance(value, dict) and separator is not None and value:
+        is_object = isinstance(value, dict)
+        if is_object and separator is not None and value:
             _spread(value, name + separator, separator, row)
             continue
         if name in row:
             raise NameClash(
                 f"two values of one record belong into column {name!r}; set another separator, or flatten_result: false"
             )
-        if isinstance(value, dict):
+        if is_object:
             row[name] = None if separator is not None else json_text(value)
         else:
             row[name] = json_text(value) if isinstance(value, list) else value
