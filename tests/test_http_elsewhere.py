@@ -170,7 +170,7 @@ def test_what_a_driver_needs(tmp_path: Path) -> None:
     assert missing_packages(Needs) == ["no-such-package-here>=1"]
     DriverRegistry.register("t.needs", Needs)
     try:
-        with pytest.raises(PreparationError, match="'t.needs' needs no-such-package-here>=1"):
+        with pytest.raises(PreparationError, match=r"'t\.needs' needs no-such-package-here>=1"):
             AdapterFactory.create("local").prepare(
                 {"steps": [{"id": "a", "driver": "t.needs"}]}, ExecutionContext(session_dir=str(tmp_path / "s"))
             )
