@@ -72,3 +72,43 @@ def worker_image(docker_client: Any) -> str:
     from adapters.docker_image.ensure import ensure_image
 
     return ensure_image(docker_client, DockerConfig(base_image=DOCKER_BASE), lambda line: None).tag
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Generator[Any, None, None]:
+    """A PostgreSQL server of this session's own."""
+    from tests.database_server import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Generator[Any, None, None]:
+    """A MariaDB server of this session's own."""
+    from tests.database_server import MariadbServer
+
+    server = MariadbServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres(postgres_server: Any) -> Generator[Any, None, None]:
+    """A database of one test's own."""
+    from tests.databases import PostgresDatabase
+
+    database = PostgresDatabase(postgres_server)
+    yield database
+    database.remove()
+
+
+@pytest.fixture
+def mariadb(mariadb_server: Any) -> Generator[Any, None, None]:
+    """A database of one test's own."""
+    from tests.databases import MariadbDatabase
+
+    database = MariadbDatabase(mariadb_server)
+    yield database
+    database.remove()

@@ -212,13 +212,11 @@ def _array(data: Any, begins: Any, sizes: Any, nulls: Any) -> pa.BinaryArray:
     import numpy as np
 
     count = len(begins)
-    offsets = np.zeros(count + 1, np.int32)
+    offsets: Any = np.zeros(count + 1, np.int32)
     np.cumsum(sizes, out=offsets[1:])
-    validity = None
-    if nulls is not None:
-        validity = pa.py_buffer(memoryview(np.packbits(~nulls, bitorder="little")))
+    validity: Any = None if nulls is None else np.packbits(~nulls, bitorder="little")
     content = _gathered(data, begins, sizes, offsets)
-    buffers: list[Any] = [validity, pa.py_buffer(memoryview(offsets)), pa.py_buffer(memoryview(content))]
+    buffers = [None if validity is None else pa.py_buffer(validity), pa.py_buffer(offsets), pa.py_buffer(content)]
     return pa.Array.from_buffers(pa.binary(), count, buffers)  # type: ignore[return-value]
 
 
