@@ -119,7 +119,9 @@ def held(values: list[Any], shape: Shape) -> Any:
     Raises:
         UnicodeEncodeError: A text is none (half of a surrogate pair).
     """
-    if shape.kind in _HELD:
+    # Integers among fractions keep the form that they have as texts, should the column become one: as floats they would
+    # show on which page they stood.
+    if shape.kind in _HELD and not (shape.kind is Kind.FLOAT and int in set(map(type, values))):
         return pa.array(values, _HELD[shape.kind])
     return pa.array([None if v is None else v if type(v) is str else plain_text(v) for v in values], pa.string())
 
@@ -129,16 +131,16 @@ def nulls(count: int, kind: Any) -> Any:
     return pa.nulls(count, kind)
 
 
-def final(array: Any, kind: str, wanted: Any) -> Any:
+def final(array: Any, wanted: Any) -> Any:
     """
-    A page's column, held as being of `kind`, in the type of the whole column.
+    A page's column in the type of the whole column.
 
     Raises:
         pa.ArrowInvalid: A value does not fit a type that was asked for.
     """
     if array.type == wanted or array.null_count == len(array):
         return array if array.type == wanted else nulls(len(array), wanted)
-    if kind == Kind.FLOAT and not pa.types.is_floating(wanted):
+    if pa.types.is_floating(array.type) and not pa.types.is_floating(wanted):
         # Arrow writes floats in another way than JSON does, and a page's size must not show.
         array = pa.array([None if v is None else plain_text(v) for v in array.to_pylist()], pa.string())
     if (pa.types.is_decimal(wanted) or pa.types.is_temporal(wanted)) and not pa.types.is_string(array.type):

@@ -81,22 +81,19 @@ class RecordTable:
                 row[self._raw_column] = json_text(record)
             rows.append(row)
         names = dict.fromkeys(name for row in rows for name in row)
-        arrays, fields = [], []
+        arrays: list[Any] = []
         for name in names:
             values = [row.get(name) for row in rows]
             shape = shape_of(values)
             known = self._shapes.get(name)
             self._shapes[name] = shape if known is None else known.join(shape)
             try:
-                array = held(values, shape)
-                field = pa.field(name, array.type, metadata={b"kind": shape.kind.encode()})
+                arrays.append(held(values, shape))
             except UnicodeEncodeError:
                 raise BadRecord(f"column {name!r}: a text in it is broken (half of a surrogate pair)") from None
-            arrays.append(array)
-            fields.append(field)
         self.num_rows += len(rows)
         if arrays:
-            self._hold(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)))
+            self._hold(pa.RecordBatch.from_arrays(arrays, list(names)))
         else:  # records without anything in them are rows all the same
             nothing: Any = pa.array([{}] * len(rows), pa.struct([]))
             self._hold(pa.RecordBatch.from_struct_array(nothing))
@@ -152,19 +149,18 @@ class RecordTable:
                 if index < 0:
                     columns.append(nulls(batch.num_rows, field.type))
                     continue
-                kind = (batch.schema.field(index).metadata or {})[b"kind"].decode()
-                columns.append(self._final(batch.column(index), kind, field, done))
+                columns.append(self._final(batch.column(index), field, done))
             done += batch.num_rows
             if columns:
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _final(self, array: Any, kind: str, field: Any, done: int) -> Any:
+    def _final(self, array: Any, field: Any, done: int) -> Any:
         try:
-            return final(array, kind, field.type)
+            return final(array, field.type)
         except pa.ArrowInvalid as exc:
             for index in range(len(array)):
                 try:
-                    final(array.slice(index, 1), kind, field.type)
+                    final(array.slice(index, 1), field.type)
                 except pa.ArrowInvalid:
                     value = str(array[index].as_py())[:100]
                     message = f"column {field.name!r}: {value!r} in record {done + index + 1} is no {field.type}"
