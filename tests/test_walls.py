@@ -17,10 +17,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [room for room in ("osiris_core", "remote", "adapters") if (ROOT / room).is_dir()]
 
-ONLY_IMPORTER = {"docker": "adapters/docker", "e2b": "adapters/e2b", "jsonrpcserver": "remote/methods.py"}
+ONLY_IMPORTER = {
+    "certifi": "osiris_core/drivers/http_transport.py",
+    "docker": "adapters/docker",
+    "e2b": "adapters/e2b",
+    "httpx": "osiris_core/drivers/http_transport.py",
+    "jsonrpcserver": "remote/methods.py",
+    "keyring": "osiris_core/secret_sources.py",
+}
 """Each vendor library has one file, or one adapter's files, that know it."""
 
-HEAVY = ["structlog", "rich", "tenacity", "jsonrpcserver", "docker", "psutil", "e2b", "pandas", "pytest"]
+HEAVY = [
+    "structlog", "rich", "tenacity", "jsonrpcserver", "docker", "psutil", "e2b", "pandas", "pytest", "httpx", "keyring",
+    "asyncio",
+]  # fmt: skip
 """What a run on this machine that goes well does not pay for."""
 
 

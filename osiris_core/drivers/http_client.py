@@ -2,30 +2,28 @@
 The one place that speaks HTTP: limits, redirects, failures in our words, and an end at once when the step is to stop.
 
 Requests run in an event loop of the client's own, in the thread that asks: only so is a request that waits, wherever
-it waits (for a name, a connection, TLS, the next byte), ended from another thread. Of httpx only the transport is
-used: its client would read the environment and `~/.netrc`, keep cookies, and log addresses with the keys in them.
+it waits (for a name, a connection, TLS, the next byte), ended from another thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from osiris_core import __version__
 from osiris_core.drivers.http_address import against, host_of, origin, shown, with_parameters
 from osiris_core.drivers.http_body import BodyDamaged, BodyReader, BodyTooLarge
 from osiris_core.drivers.http_errors import Aborted, HttpFailure, status_failure
 from osiris_core.drivers.http_retry import Again, retrying
-from osiris_core.drivers.http_transport import explain, open_transport
+from osiris_core.drivers.http_transport import Transport, explain
 from osiris_core.errors import FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import httpx
-
     from osiris_core.drivers.http_connection import ApiConnection
+    from osiris_core.drivers.http_transport import Reply
     from osiris_core.redaction import Redactor
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -92,7 +90,7 @@ class HttpClient:
         self._task: asyncio.Task[Answer] | None = None
         self.requests = 0
         self._ca_file = ca_file
-        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._transports: dict[str, Transport] = {}
         self._transport(connection.address)  # so that settings that cannot be used are found at once
         self._loop = asyncio.new_event_loop()
 
@@ -107,15 +105,15 @@ class HttpClient:
         if not self._loop.is_closed():
             try:
                 for transport in self._transports.values():
-                    self._loop.run_until_complete(transport.aclose())
+                    self._loop.run_until_complete(transport.close())
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             finally:
                 self._loop.close()  # without waiting for a name that is still being looked up
 
-    def _transport(self, url: str) -> httpx.AsyncHTTPTransport:
+    def _transport(self, url: str) -> Transport:
         scheme = origin(url)[0]
         if scheme not in self._transports:
-            self._transports[scheme] = open_transport(self._connection, self._ca_file, scheme)
+            self._transports[scheme] = Transport(self._connection, self._ca_file, scheme)
         return self._transports[scheme]
 
     def cancel(self) -> None:
@@ -220,34 +218,16 @@ class HttpClient:
             )
 
     async def _send(self, url: str, method: str, headers: Mapping[str, str], body: bytes | None, where: str) -> Answer:
-        import httpx
-
-        limits = self._limits
-        timeouts = {
-            "connect": limits.connect_timeout_s,
-            "read": limits.read_timeout_s,
-            "write": limits.read_timeout_s,
-            "pool": limits.connect_timeout_s,
-        }
-        sent = httpx.Request(
-            method,
-            with_parameters(url, self._connection.auth_parameters()),
-            headers=self._headers(headers),
-            content=body,
-            extensions={"timeout": timeouts},
-        )
         self.requests += 1
-        response = await self._transport(url).handle_async_request(sent)
+        url_with_key = with_parameters(url, self._connection.auth_parameters())
+        reply = await self._transport(url).send(method, url_with_key, self._headers(headers), body, self._limits)
         try:
-            response.request = sent  # `links` wants it
-            content = await self._read(response, where)
+            content = await self._read(reply, where)
         finally:
-            await response.aclose()
-        found = {name.lower(): value for name, value in response.headers.items()}
-        links = {rel: link["url"] for rel, link in response.links.items() if rel and link.get("url")}
-        return Answer(url, response.status_code, found, content, links)
+            await reply.close()
+        return Answer(url, reply.status, reply.headers, content, reply.links)
 
-    def _headers(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         merged = {
             "user-agent": f"osiris-core/{__version__}",
             "accept": "application/json",
@@ -255,13 +235,13 @@ class HttpClient:
         }
         for given in (self._connection.headers, headers, self._connection.auth_headers()):
             merged.update({name.lower(): value for name, value in given.items()})
-        return [(name.encode(), value.encode()) for name, value in merged.items()]
+        return merged
 
-    async def _read(self, response: httpx.Response, where: str) -> bytes:
+    async def _read(self, reply: Reply, where: str) -> bytes:
         limit_bytes = self._limits.max_response_bytes
         try:
-            reader = BodyReader(response.headers.get("content-encoding", ""), limit_bytes)
-            async for piece in _stream(response):
+            reader = BodyReader(reply.headers.get("content-encoding", ""), limit_bytes)
+            async for piece in reply.pieces():
                 reader.feed(piece)
             return reader.finish()
         except BodyTooLarge:
@@ -277,11 +257,6 @@ class HttpClient:
                 failure_class=FailureClass.PROTOCOL,
                 details={"request": where},
             ) from exc
-
-
-def _stream(response: httpx.Response) -> Any:
-    """The bytes as they were sent: httpx would unpack a bomb before anyone could count."""
-    return response.stream
 
 
 def _refused(message: str, where: str) -> HttpFailure:

@@ -1,4 +1,9 @@
-"""The vendor's side of HTTP: its transport made for one connection, and its errors in our words."""
+"""
+The one file that knows httpx: its transport for one connection, what comes back, and its errors in our words.
+
+Of httpx only the transport is used: its client would read the environment and `~/.netrc`, keep cookies, and log
+addresses with the keys in them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from osiris_core.drivers.http_errors import HttpFailure
 from osiris_core.errors import DriverNotInstalled, FailureClass, StepError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     import httpx
 
@@ -24,7 +29,55 @@ _NO_SUCH_NAME = (-2, -5)
 """What the resolver says of a name that is not there (EAI_NONAME, EAI_NODATA); others may be gone the next time."""
 
 
-def open_transport(connection: ApiConnection, ca_file: str | None, scheme: str) -> httpx.AsyncHTTPTransport:
+class Transport:
+    """Sends requests by one scheme, as one connection says, in the event loop that awaits it."""
+
+    def __init__(self, connection: ApiConnection, ca_file: str | None, scheme: str) -> None:
+        """Raises as `_open` does."""
+        self._transport = _open(connection, ca_file, scheme)
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: HttpLimits
+    ) -> Reply:
+        """What comes back to a request, as soon as its headers are here. Raises what `explain` explains."""
+        import httpx
+
+        timeouts = {
+            "connect": limits.connect_timeout_s,
+            "read": limits.read_timeout_s,
+            "write": limits.read_timeout_s,
+            "pool": limits.connect_timeout_s,
+        }
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        request = httpx.Request(method, url, headers=encoded, content=body, extensions={"timeout": timeouts})
+        response = await self._transport.handle_async_request(request)
+        response.request = request  # `links` wants it
+        return Reply(response)
+
+    async def close(self) -> None:
+        await self._transport.aclose()
+
+
+class Reply:
+    """An answer whose body is still to come: header names in lower case, the `Link` header by `rel`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.links = {rel: link["url"] for rel, link in response.links.items() if rel and link.get("url")}
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it was sent: httpx would unpack a bomb before anyone could count."""
+        stream: Any = self._response.stream
+        found: AsyncIterator[bytes] = stream.__aiter__()
+        return found
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+def _open(connection: ApiConnection, ca_file: str | None, scheme: str) -> httpx.AsyncHTTPTransport:
     """
     A transport for one scheme, that trusts whom the connection says and reads nothing of the environment.
 
