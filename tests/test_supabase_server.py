@@ -40,7 +40,7 @@ def dsn(database: PostgresDatabase, password: str | None = None, query: str = ""
 
 
 def run(driver: Any, database: PostgresDatabase, folder: Path, config: dict[str, Any], data: Any = None) -> Any:
-    settings = {"connection": {"pg_dsn": dsn(database)}, "table": "people", **config}
+    settings = {"connection": {"pg_dsn": dsn(database)}, "schema": database.schema, "table": "people", **config}
     own = Path(tempfile.mkdtemp(dir=folder))
     return run_driver(driver, settings, own, {"df": data} if data is not None else None)
 
@@ -96,13 +96,12 @@ def test_a_value_is_a_value(postgres: PostgresDatabase, tmp_path: Path, value: s
 
 def test_names_are_names(postgres: PostgresDatabase, tmp_path: Path) -> None:
     """A column with a quote in it is quoted; one that is not there is the user's error."""
-    postgres.run('CREATE SCHEMA "odd"', 'CREATE TABLE "odd"."pe""ople" ("a""b" int)')
+    postgres.run('CREATE TABLE "pe""ople" ("a""b" int)')
     data = pa.table({'a"b': pa.array([7], pa.int32())})
-    run(WRITER, postgres, tmp_path, {"schema": "odd", "table": 'pe"ople'}, data)
-    where = {"schema": "odd", "table": 'pe"ople', "filter": {'a"b': "eq.7"}}
-    assert read(postgres, tmp_path, **where) == data.to_pylist()
+    run(WRITER, postgres, tmp_path, {"table": 'pe"ople'}, data)
+    assert read(postgres, tmp_path, table='pe"ople', filter={'a"b': "eq.7"}) == data.to_pylist()
     with pytest.raises(StepError) as caught:
-        read(postgres, tmp_path, schema="odd", table='pe"ople', filter={"zzz": "eq.1"})
+        read(postgres, tmp_path, table='pe"ople', filter={"zzz": "eq.1"})
     assert caught.value.failure_class is FailureClass.USER_ERROR
     assert "zzz" in str(caught.value)
 
@@ -139,7 +138,7 @@ def test_no_password_anywhere(postgres: PostgresDatabase, tmp_path: Path, adapte
         f"    wrong: {{pg_dsn: '{dsn(postgres, wrong)}'}}\n"
     )
     for alias, status in (("good", "completed"), ("wrong", "failed")):
-        config = {"connection": f"@supabase.{alias}", "table": "people"}
+        config = {"connection": f"@supabase.{alias}", "table": "people", "schema": postgres.schema}
         manifest = {"steps": [{"id": "a", "driver": "supabase.extractor", "config": config}]}
         session = tmp_path / alias
         context = ExecutionContext(session_dir=str(session), connections=str(tmp_path / "c.yaml"))
