@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from osiris_core.step_context import StepContext
 
-PACKAGES = ("numpy>=1.26", "pymysql[rsa]>=1.1.1,<2")
+PACKAGES = ("cryptography>=42", "numpy>=1.26", "pymysql>=1.1.1,<2")
 CANCEL_INTERVAL_S = 0.2
 CANCEL_FOR_S = 60.0
 BLOCK_BYTES = 1 << 20

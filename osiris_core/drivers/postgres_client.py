@@ -279,10 +279,19 @@ class PostgresSession:
             details={key: facts[name] for name, key in _NAMES.items() if facts.get(name)},
         )
 
+    def _is_there(self) -> bool:
+        """Whether the server still answers, be it that the transaction failed."""
+        try:
+            with self._raw.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except load_library().Error as exc:
+            return bool(exc.sqlstate)
+        return True
+
     def _failed_in_stream(self, text: str) -> DatabaseFailed:
         """An error in a stream comes as a text without a code: whether the connection is there says the rest."""
         message = hidden(_without_statement(text), self._connection)
-        if _GONE.search(message):
+        if _GONE.search(message) or not self._is_there():
             return _lost(message)
         if "statement timeout" in message:
             return DatabaseFailed(message, FailureClass.TIMEOUT, code="57014", remedy=MEANINGS["57014"].remedy)
