@@ -112,3 +112,9 @@ def mariadb(mariadb_server: Any) -> Generator[Any, None, None]:
     database = MariadbDatabase(mariadb_server)
     yield database
     database.remove()
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def database(request: pytest.FixtureRequest) -> Any:
+    """A database of one test's own, on each kind of server."""
+    return request.getfixturevalue(request.param)
