@@ -17,6 +17,8 @@ ALL = (
     "rpc_round_trip",
     "events_pipe",
     "docker_artifact",
+    "postgres_transfer",
+    "mysql_transfer",
 )
 
 

@@ -32,9 +32,7 @@ MEANINGS: dict[int, Meaning] = {
     **dict.fromkeys((1969, 3024), _TIMEOUT),
     **dict.fromkeys((1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2055), _GONE),
     2002: _GONE,
-    2003: Meaning(
-        _LOST, "check the connection's host and port, and that the server runs and may be reached from here"
-    ),
+    2003: Meaning(_LOST, "check the connection's host and port, and that the server runs and may be reached from here"),
     2005: Meaning(_LOST, "check the connection's host"),
     2026: Meaning(_USER, "see tls, tls_ca and host of the connection"),
 }

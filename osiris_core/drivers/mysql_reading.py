@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from osiris_core.arrow_constants import null_scalar, text_scalar
+from osiris_core.arrow_constants import int64_scalar, null_scalar, text_scalar
 from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.drivers.sql_extractor_config import MAX_DIGITS
 
@@ -109,17 +109,14 @@ def _as_text(name: str, values: Any) -> Any:
 
 def _as_bool(name: str, values: Any) -> Any:
     numbers = values.cast(pa.string()).cast(pa.int8())
-    if pc.any(pc.greater(pc.abs(numbers.cast(pa.int16())), pa.scalar(1, pa.int16()))).as_py() or _has_minus(numbers):
+    limits: Any = pc.min_max(numbers).as_py()
+    if numbers.null_count < len(numbers) and not 0 <= limits["min"] <= limits["max"] <= 1:
         raise DatabaseFailed(
             f"column {name!r} is tinyint(1) and holds other numbers than 0 and 1",
             remedy="set tinyint1: int",
             details={"column": name},
         )
     return numbers.cast(pa.bool_())
-
-
-def _has_minus(numbers: Any) -> bool:
-    return bool(pc.any(pc.less(numbers, pa.scalar(0, pa.int8()))).as_py())
 
 
 def _decimal(name: str, digits: int, scale: int, config: MysqlExtractorConfig) -> Column:
@@ -201,7 +198,9 @@ def _as_duration(values: Any) -> Any:
         pc.struct_field(parts, part).cast(pa.int64()) for part in ("hours", "minutes", "seconds")
     )
     part = pc.utf8_rpad(pc.struct_field(parts, "part"), 6, "0").cast(pa.int64())
-    total = pc.multiply(pc.add(pc.multiply(pc.add(pc.multiply(hours, 60), minutes), 60), seconds), 1_000_000)
+    sixty, million = int64_scalar(60), int64_scalar(1_000_000)
+    total = pc.add(pc.multiply(pc.add(pc.multiply(hours, sixty), minutes), sixty), seconds)
+    total = pc.multiply(total, million)
     total = pc.add(total, part)
     signed = pc.if_else(pc.equal(pc.struct_field(parts, "sign"), text_scalar("-")), pc.negate(total), total)
     return signed.cast(pa.duration("us"))

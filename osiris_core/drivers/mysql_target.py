@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from osiris_core.arrow_constants import text_scalar
+from osiris_core.arrow_constants import int64_scalar, text_scalar
 from osiris_core.drivers.csv_text import Format
 from osiris_core.drivers.mysql_client import quoted
 from osiris_core.drivers.sql_errors import DatabaseFailed, no_such_column
@@ -104,14 +104,14 @@ def _as_time(values: Any) -> Any:
     rest = pc.abs(total)
     parts = []
     for unit, width in ((1_000_000, 6), (60, 2), (60, 2)):
-        higher = pc.divide(rest, pa.scalar(unit, pa.int64()))
-        part = pc.subtract(rest, pc.multiply(higher, pa.scalar(unit, pa.int64())))
+        higher = pc.divide(rest, int64_scalar(unit))
+        part = pc.subtract(rest, pc.multiply(higher, int64_scalar(unit)))
         parts.append(pc.utf8_lpad(part.cast(pa.string()), width, "0"))
         rest = higher
     clock = pc.binary_join_element_wise(rest.cast(pa.string()), parts[2], parts[1], text_scalar(":"))
     text = pc.binary_join_element_wise(clock, parts[0], text_scalar("."))
     minus = pc.binary_join_element_wise(text_scalar("-"), text, text_scalar(""))
-    return pc.if_else(pc.less(total, pa.scalar(0, pa.int64())), minus, text)
+    return pc.if_else(pc.less(total, int64_scalar(0)), minus, text)
 
 
 def lines(batch: pa.RecordBatch, columns: list[Sending]) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from osiris_core.arrow_constants import null_scalar, text_scalar
+from osiris_core.arrow_constants import int32_scalar, int64_scalar, null_scalar, text_array, text_scalar
 from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.drivers.sql_extractor_config import MAX_DIGITS
 
@@ -23,7 +23,7 @@ EARLIEST_US = -210_866_803_200_000_000
 and days that microseconds since 1970 cannot reach: it lets them run over."""
 EARLIEST_DAY = -2_440_588
 DAY_US = 86_400_000_000
-NOT_A_NUMBER = pa.array(["nan", "inf", "-inf"])
+NOT_A_NUMBER = text_array(["nan", "inf", "-inf"])
 AS_TEXT = frozenset({"text", "varchar", "bpchar", "name", "char", "json", "jsonb", "uuid", "unknown"})
 TEXT_SENDERS = frozenset(
     """textsend varcharsend bpcharsend namesend unknownsend enum_send xml_send citextsend charsend ltree_send
@@ -167,21 +167,19 @@ def _uuid_text(values: Any) -> Any:
     raw = data.buffers()[1]
     width = 16
     digits = raw.slice(data.offset * width, len(data) * width).to_pybytes().hex() if raw is not None else ""
-    texts = pa.array([digits[start : start + 32] for start in range(0, len(digits), 32)], pa.string())
+    texts = text_array([digits[start : start + 32] for start in range(0, len(digits), 32)])
     parts = [pc.utf8_slice_codeunits(texts, start, stop) for start, stop in ((0, 8), (8, 12), (12, 16), (16, 20))]
     joined = pc.binary_join_element_wise(*parts, pc.utf8_slice_codeunits(texts, 20, 32), text_scalar("-"))
     return pc.if_else(data.is_null(), null_scalar(pa.string()), joined) if data.null_count else joined
 
 
 def _within_reach(name: str, kind: pa.DataType, otherwise: AsNull) -> Callable[[Any], Any]:
-    earliest = EARLIEST_DAY if pa.types.is_date32(kind) else EARLIEST_US
+    earliest = int32_scalar(EARLIEST_DAY) if pa.types.is_date32(kind) else int64_scalar(EARLIEST_US)
+    midnight = int64_scalar(DAY_US)
 
     def convert(values: Any) -> Any:
         numbers = values.view(pa.int32() if pa.types.is_date32(kind) else pa.int64())
-        if pa.types.is_time64(kind):
-            beyond = pc.greater_equal(numbers, pa.scalar(DAY_US, pa.int64()))
-        else:
-            beyond = pc.less(numbers, pa.scalar(earliest, numbers.type))
+        beyond = pc.greater_equal(numbers, midnight) if pa.types.is_time64(kind) else pc.less(numbers, earliest)
         if not pc.any(beyond).as_py():
             return values
         if otherwise == "error":
