@@ -69,15 +69,14 @@ def adbc_out(place: dict[str, Any]) -> Callable[[], object]:
 
 
 def psycopg_out(place: dict[str, Any]) -> Callable[[], object]:
+    """COPY TO of bytes that nobody looks at."""
     import psycopg  # type: ignore[import-not-found, unused-ignore]
 
     psycopg.connect(_uri(place)).close()
 
     def transfer() -> None:
-        with (
-            psycopg.connect(_uri(place)) as connection,
-            connection.cursor().copy("COPY orders TO STDOUT (FORMAT binary)") as copy,
-        ):
+        statement = "COPY orders TO STDOUT (FORMAT binary)"
+        with psycopg.connect(_uri(place)) as connection, connection.cursor().copy(statement) as copy:
             for _ in copy:
                 pass
 
@@ -158,16 +157,12 @@ def measure(quick: bool) -> Iterator[Row]:
             found = measure_transfers(MODULE, database, names, repeats, fresh)
             found |= measure_transfers(MODULE, database, [f"{name}_{way}" for name in slow], 1, fresh)
             ours = found[f"ours_{way}"]
-            for name, label in (
-                ("adbc", f"{words} by ADBC"),
-                ("psycopg", f"{words} by psycopg, bytes"),
-                ("pandas", "pandas"),
-            ):
+            labels = {"adbc": f"{words} by ADBC", "psycopg": f"{words} by psycopg, bytes only", "pandas": "pandas"}
+            for name, label in labels.items():
                 if (other := found.get(f"{name}_{way}")) is not None:
                     ratio = ours.median_s / other.median_s
-                    yield Row(
-                        f"{rows:,} x 8 {way}, over {label}", f"{ours}", f"{other}", ratio, reach if extra else "-"
-                    )
+                    limit = "-" if name == "pandas" else reach
+                    yield Row(f"{rows:,} x 8 {way}, over {label}", f"{ours}", f"{other}", ratio, limit)
         yield from _memory(database, 2_000 if quick else 10_000_000)
 
 

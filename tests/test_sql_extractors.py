@@ -192,6 +192,14 @@ def test_tls_can_be_left_out(database: Any, tmp_path: Path) -> None:
     assert database.read(tmp_path, query=question, connection=connection)["x"].to_pylist() == [0]
 
 
+def test_a_socket_is_a_place_too(database: Any, tmp_path: Path) -> None:
+    """By the folder of PostgreSQL's, by the file of MariaDB's."""
+    folder = database.server.folder
+    host = str(folder if database.family == "postgres" else folder / "socket")
+    connection = {**database.connection, "host": host}
+    assert database.read(tmp_path, query="SELECT 1 AS x", connection=connection)["x"].to_pylist() == [1]
+
+
 def other_authority() -> str:
     import trustme
 
