@@ -186,8 +186,8 @@ class MariadbServer(DatabaseServer):
                 self._program, "--no-defaults", f"--datadir={self.folder / 'data'}", f"--port={self.port}",
                 "--bind-address=*", f"--socket={self.folder / 'socket'}",
                 f"--ssl-cert={self.cert_file}", f"--ssl-key={self.key_file}", f"--ssl-ca={self.folder / 'ca.crt'}",
-                "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve", "--innodb-lock-wait-timeout=5", "--lock-wait-timeout=20",
-                f"--pid-file={self.folder / 'pid'}",
+                "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve", "--innodb-lock-wait-timeout=5",
+                "--lock-wait-timeout=20", f"--pid-file={self.folder / 'pid'}",
             ]
         )  # fmt: skip
 

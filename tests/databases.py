@@ -113,6 +113,13 @@ class Database:
         """Nothing that this database's user started is left at the server."""
         self._wait(lambda: not self.active())
 
+    def wait_until_gone(self, connection: int) -> None:
+        """The connection of this number is not at the server any more."""
+        self._wait(lambda: connection not in self.connections())
+
+    def connections(self) -> list[int]:
+        raise NotImplementedError
+
     def _wait(self, holds: Callable[[], bool]) -> None:
         give_up_s = time.monotonic() + WAIT_S
         while not holds():
@@ -212,6 +219,9 @@ class PostgresDatabase(Database):
         )
         return [row[0] for row in found]
 
+    def connections(self) -> list[int]:
+        return [row[0] for row in self.ask_admin("SELECT pid FROM pg_stat_activity")]
+
     def end_connections(self) -> None:
         ((own,),) = self.rows("SELECT pg_backend_pid()")
         self.ask_admin(
@@ -307,6 +317,9 @@ class MariadbDatabase(Database):
             f"SELECT info FROM information_schema.processlist WHERE user = '{self.user}' AND command = 'Query'"
         )
         return [row[0] for row in found]
+
+    def connections(self) -> list[int]:
+        return [row[0] for row in self.ask_admin("SELECT id FROM information_schema.processlist")]
 
     def end_connections(self) -> None:
         ((own,),) = self.rows("SELECT CONNECTION_ID()")

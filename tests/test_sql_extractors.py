@@ -115,6 +115,17 @@ def test_no_connection_says_whose_fault_it_is(
     assert connection["password"] not in shown
 
 
+def test_an_error_in_the_middle_of_the_rows_is_the_users(database: Any, tmp_path: Path) -> None:
+    """The connection is there: it is the statement that does not work, and another try would not help."""
+    if database.family == "postgres":
+        query = "SELECT i / (i - 90000) AS x FROM generate_series(1, 100000) AS i"
+    else:
+        query = "SELECT EXP(IF(seq = 90000, 1000, 1)) AS x FROM seq_1_to_100000"
+    with pytest.raises(StepError, match=r"division by zero|out of range") as caught:
+        database.read(tmp_path, query=query)
+    assert caught.value.failure_class is FailureClass.USER_ERROR
+
+
 def test_a_large_result_goes_through_the_disk(database: Any, tmp_path: Path) -> None:
     """What does not fit the budget is spilled while it arrives, and is whole."""
     found = database.start_reading(

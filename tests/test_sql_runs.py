@@ -95,6 +95,27 @@ def test_the_same_run_everywhere(
         assert password.encode() not in written
 
 
+def test_steps_of_a_run_go_on_with_a_connection(database: Any, tmp_path: Path) -> None:
+    """One after another they use the same one, clean of what the other set, and none is left after the run."""
+    own = {"postgres": "pg_backend_pid()", "mysql": "CONNECTION_ID()"}[database.family]
+    family, setting = database.family, {"postgres": "current_setting('x.y', true)", "mysql": "@y"}[database.family]
+    dirty = {"postgres": "set_config('x.y', 'left', false)", "mysql": "@y := 'left'"}[family]
+    steps = [
+        step(f"s{number}", f"{family}.extractor", None, {"query": query}, needs=[f"s{number - 1}"] if number else [])
+        for number, query in enumerate([f"SELECT {own} AS pid, {dirty} AS x", f"SELECT {own} AS pid, {setting} AS x"])
+    ]
+    files = [step(f"f{number}", "filesystem.csv_writer", f"s{number}", {"path": f"{number}.csv"}) for number in (0, 1)]
+    context = run_context(database, tmp_path)
+    context.publish_dir = str(tmp_path / "out")
+    report = AdapterFactory.create("local").run({"steps": [*steps, *files]}, context)
+    assert report["status"] == "completed", report["error"]
+    first, second = ((tmp_path / "out" / f"{number}.csv").read_text().splitlines()[1] for number in (0, 1))
+    assert first.partition(",")[0] == second.partition(",")[0]
+    assert first.partition(",")[2] == "left"
+    assert second.partition(",")[2] in ("", '""')
+    database.wait_until_gone(int(first.partition(",")[0]))
+
+
 @pytest.fixture
 def proxied(database: Any) -> Generator[Any, None, None]:
     """A database with a table of orders, and a wire to it that loses the answer to the first commit."""

@@ -17,12 +17,13 @@ from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.errors import DriverNotInstalled, FailureClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
     import pyarrow as pa
 
+    from osiris_core.run_pool import RunPool
     from osiris_core.step_context import StepContext
 
 PACKAGES = ("cryptography>=42", "numpy>=1.26", "pymysql>=1.1.1,<2")
@@ -32,6 +33,7 @@ BLOCK_BYTES = 1 << 20
 SEND_BYTES = 1 << 20
 UNREACHABLE_S = 60
 _COM_QUERY = 3
+_COM_RESET_CONNECTION = 0x1F
 # Linux's numbers of TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT and TCP_USER_TIMEOUT; the core imports no socket.
 _TCP = 6
 _TCP_OPTIONS = ((4, 30), (5, 10), (6, 3), (18, UNREACHABLE_S * 1000))
@@ -77,8 +79,9 @@ class MysqlSession:
     A cancel of the step ends the statement that runs, at the server too, and whatever is started after it.
     """
 
-    def __init__(self, raw: Any, connection: MysqlConnection, files_dir: Path) -> None:
+    def __init__(self, raw: Any, connection: MysqlConnection, files_dir: Path, kind: Hashable = None) -> None:
         self._raw = raw
+        self._kind = kind
         self._connection = connection
         self._files_dir = files_dir
         self._closing = threading.Lock()
@@ -88,17 +91,32 @@ class MysqlSession:
 
     @classmethod
     def open(
-        cls, connection: MysqlConnection, files_dir: Path, *, read_only: bool = False, loads: bool = False
+        cls,
+        connection: MysqlConnection,
+        files_dir: Path,
+        *,
+        read_only: bool = False,
+        loads: bool = False,
+        pool: RunPool | None = None,
     ) -> MysqlSession:
         """
-        `loads`: rows may be sent by `load`.
+        `loads`: rows may be sent by `load`. `pool`: where an earlier step may have left its connection.
 
         Raises:
             DatabaseFailed: No connection could be made.
             DriverNotInstalled: The client library is missing.
         """
-        raw = _connect(connection, files_dir, loads=loads)
-        session = cls(raw, connection, files_dir)
+        kind = (cls, connection, loads)
+        kept = pool.take(kind) if pool is not None else None
+        if kept is not None:
+            session = cls(kept, connection, files_dir, kind)
+            try:
+                session._set_up(read_only=read_only)
+            except DatabaseFailed:  # the server ended it meanwhile
+                session.close()
+            else:
+                return session
+        session = cls(_connect(connection, files_dir, loads=loads), connection, files_dir, kind)
         try:
             session._set_up(read_only=read_only)
         except BaseException:
@@ -123,6 +141,26 @@ class MysqlSession:
         self.run("SET " + ", ".join(f"SESSION {setting}" for setting in settings))
         self.run(f"START TRANSACTION READ {'ONLY' if read_only else 'WRITE'}")
 
+    def hand_on(self, pool: RunPool) -> None:
+        """Leave the connection to a later step, as it was when it was made; nothing uncommitted stays."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            raw = self._raw
+            try:
+                if self._in_stream:
+                    raise DatabaseFailed("rows are on their way")
+                raw._execute_command(_COM_RESET_CONNECTION, b"")
+                raw._read_packet()
+                raw.set_character_set("utf8mb4")
+                raw.autocommit(False)
+            except Exception:  # noqa: BLE001 - it is of no use to anybody then
+                with suppress(Exception):
+                    raw._force_close()
+            else:
+                pool.put(self._kind, raw, raw.close)
+
     def watch(self, ctx: StepContext) -> None:
         """Be ended by a cancel of the step."""
         ctx.on_cancel(lambda: threading.Thread(target=self._stop, name="osiris-mysql-cancel", daemon=True).start())
@@ -135,11 +173,13 @@ class MysqlSession:
             while time.monotonic() < give_up_s and not self._closed:
                 try:
                     killer = killer or _connect(self._connection, self._files_dir)
-                    killer.query(f"KILL QUERY {self._raw.thread_id()}")
+                    with self._closing:  # afterwards the connection may be another step's
+                        if not self._closed:
+                            killer.query(f"KILL QUERY {self._raw.thread_id()}")
                 except Exception:  # noqa: BLE001 - it may be over, or no connection to be had: then ours ends here
                     killer = None
-                    if not self._closed:
-                        with suppress(Exception):
+                    with self._closing, suppress(Exception):
+                        if not self._closed:
                             self._raw._sock.shutdown(2)
                 time.sleep(CANCEL_INTERVAL_S)
         finally:

@@ -65,7 +65,9 @@ class MysqlExtractor:
     ) -> dict[str, Any]:
         """Connect and start the query; its rows are read while `df` is."""
         with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
-            session = opened.enter_context(MysqlSession.open(config.connection, ctx.work_dir, read_only=True))
+            session = opened.enter_context(
+                MysqlSession.open(config.connection, ctx.work_dir, read_only=True, pool=ctx.pool)
+            )
             session.watch(ctx)
             floats: set[str] = set()
             fields, blocks = session.stream(config.query or _table_query(session, config, floats))
@@ -74,7 +76,9 @@ class MysqlExtractor:
             columns = [as_float(field) if field.name in floats else read_column(field, config) for field in fields]
             rest = opened.pop_all()
         schema = pa.schema([(column.name, column.kind) for column in columns])
-        return {"df": pa.RecordBatchReader.from_batches(schema, _rows(step_id, config, ctx, columns, blocks, rest))}
+        return {
+            "df": pa.RecordBatchReader.from_batches(schema, _rows(step_id, config, ctx, columns, session, blocks, rest))
+        }
 
 
 def _table_query(session: MysqlSession, config: MysqlExtractorConfig, floats: set[str]) -> str:
@@ -107,6 +111,7 @@ def _rows(
     config: MysqlExtractorConfig,
     ctx: StepContext,
     columns: list[Column],
+    session: MysqlSession,
     blocks: Iterator[list[pa.BinaryArray]],
     opened: ExitStack,
 ) -> Iterator[pa.RecordBatch]:
@@ -123,3 +128,4 @@ def _rows(
             ctx.progress(rows)
         ctx.raise_if_cancelled()
         ctx.metric("rows_read", rows)
+        session.hand_on(ctx.pool)

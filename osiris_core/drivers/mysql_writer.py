@@ -70,10 +70,11 @@ class MysqlWriter:
         table = only_table(inputs, step_id)
         with (
             failures_of_step(step_id, ctx),
-            MysqlSession.open(config.connection, ctx.work_dir, loads=True) as session,
+            MysqlSession.open(config.connection, ctx.work_dir, loads=True, pool=ctx.pool) as session,
         ):
             session.watch(ctx)
             rows = MysqlLoad(session, config, table, ctx).run()
+            session.hand_on(ctx.pool)
         ctx.metric("rows_read", table.num_rows)
         ctx.metric("rows_written", rows)
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -10,8 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from osiris_core.drivers.postgres_errors import (
+    MEANINGS,
+    failed,
+    lost,
+    not_connected,
+    says_lost,
+    without_statement,
+)
 from osiris_core.drivers.sql_connection import PostgresConnection, as_file
-from osiris_core.drivers.sql_errors import DatabaseFailed, Meaning, cannot_connect, hidden
+from osiris_core.drivers.sql_errors import DatabaseFailed, hidden
 from osiris_core.errors import DriverNotInstalled, FailureClass
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from osiris_core.run_pool import RunPool
     from osiris_core.step_context import StepContext
 
 PACKAGES = ("adbc-driver-postgresql>=1.5,<2", "adbc-driver-manager>=1.5,<2")
@@ -28,45 +36,17 @@ CANCEL_INTERVAL_S = 0.2
 CANCEL_FOR_S = 60.0
 BATCH_BYTES = 4 << 20
 APPLICATION = "osiris"
+SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+}
+"""What decides how values read as texts, whatever the server's or the user's defaults are."""
 UNREACHABLE_S = 60
 """How long what was sent may stay without an answer of the other machine before the connection counts as lost."""
-
-_LOST = FailureClass.INFRA_LOST
-_DENIED = FailureClass.RESOURCE_DENIED
-_USER = FailureClass.USER_ERROR
-MEANINGS = {
-    "08": Meaning(_LOST),
-    "28": Meaning(_USER, "check user and password of the connection, and the server's pg_hba.conf"),
-    "3D000": Meaning(_USER, "check the connection's database"),
-    "42501": Meaning(_USER, "the connection's user lacks a right: an administrator can GRANT it"),
-    "25006": Meaning(_USER, "an extractor only reads; to change rows use postgres.writer"),
-    "40": Meaning(_LOST, "another transaction was in the way; a retry policy tries again"),
-    "53": Meaning(_DENIED, "the server is short of something: connections, memory or disk"),
-    "54": Meaning(_USER),
-    "55P03": Meaning(_DENIED, "another transaction holds a lock"),
-    "57014": Meaning(FailureClass.TIMEOUT, "the server stopped the statement: see statement_timeout_s"),
-    "57P01": Meaning(_LOST, "the server was shut down, or an administrator ended the connection"),
-    "57P02": Meaning(_LOST),
-    "57P03": Meaning(_LOST, "the server is just starting or stopping"),
-    "57P05": Meaning(_LOST),
-    "58": Meaning(_DENIED),
-    "XX": Meaning(_DENIED),
-}
-"""By SQLSTATE, or by its class; the rest is the user's."""
-_CONNECT_MEANINGS = (
-    (re.compile(r"password authentication failed|no password supplied|role .* does not exist"), "28P01"),
-    (re.compile(r"database .* does not exist"), "3D000"),
-    (re.compile(r"no pg_hba.conf entry|authentication"), "28000"),
-    (re.compile(r"too many (connections|clients)|remaining connection slots"), "53300"),
-    (re.compile(r"the database system is"), "57P03"),
-    (re.compile(r"permission denied for database"), "42501"),
-)
-_TLS = re.compile(r"\bSSL\b|certificate", re.IGNORECASE)
-_HOST_NAME = re.compile(r"could not translate host name")
-_GONE = re.compile(
-    r"server closed the connection|connection to server was lost|terminating connection|could not receive data"
-    r"|could not send data|no connection to the server|connection not open|SSL SYSCALL|Connection reset|Broken pipe"
-)
 
 
 def load_library() -> ModuleType:
@@ -83,18 +63,12 @@ def load_library() -> ModuleType:
         raise DriverNotInstalled(message) from None
 
 
-def connection_uri(connection: PostgresConnection, files_dir: Path, *, read_only: bool = False) -> str:
+def connection_uri(connection: PostgresConnection, files_dir: Path) -> str:
     """
     What libpq connects with; it stays in memory. Certificates are written into `files_dir`.
 
     Everything is said, so that nothing of this machine (a password file, a service) is taken instead.
     """
-    options = ["-c TimeZone=UTC", "-c DateStyle=ISO", "-c IntervalStyle=postgres", "-c extra_float_digits=1"]
-    options += ["-c bytea_output=hex", "-c standard_conforming_strings=on"]
-    if read_only:
-        options.append("-c default_transaction_read_only=on")
-    if connection.statement_timeout_s is not None:
-        options.append(f"-c statement_timeout={max(1, round(connection.statement_timeout_s * 1000))}")
     settings: dict[str, str] = {
         "host": connection.host,
         "port": str(connection.server_port),
@@ -110,7 +84,6 @@ def connection_uri(connection: PostgresConnection, files_dir: Path, *, read_only
         "keepalives_count": "3",
         "tcp_user_timeout": str(UNREACHABLE_S * 1000),
         "gssencmode": "disable",
-        "options": " ".join(options),
     }
     if connection.password is not None:
         settings["password"] = connection.password.get_secret_value()
@@ -137,19 +110,67 @@ class PostgresSession:
         self._cursors: list[Any] = []
 
     @classmethod
-    def open(cls, connection: PostgresConnection, files_dir: Path, *, read_only: bool = False) -> PostgresSession:
+    def open(
+        cls, connection: PostgresConnection, files_dir: Path, *, read_only: bool = False, pool: RunPool | None = None
+    ) -> PostgresSession:
         """
+        `pool`: where an earlier step may have left its connection.
+
         Raises:
             DatabaseFailed: No connection could be made.
             DriverNotInstalled: The client library is missing.
         """
+        kept = pool.take((cls, connection)) if pool is not None else None
+        if kept is not None:
+            session = cls(kept, connection)
+            try:
+                session._begin(read_only=read_only)
+            except DatabaseFailed:  # the server ended it meanwhile
+                session.close()
+            else:
+                return session
         library = load_library()
-        uri = connection_uri(connection, files_dir, read_only=read_only)
         try:
-            raw = library.connect(uri)
+            raw = library.connect(connection_uri(connection, files_dir))
         except library.Error as exc:
-            raise _not_connected(connection, str(exc)) from None
-        return cls(raw, connection)
+            raise not_connected(connection, str(exc)) from None
+        session = cls(raw, connection)
+        try:
+            session._begin(read_only=read_only)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _begin(self, *, read_only: bool) -> None:
+        """Start the transaction. What is set holds for it alone: behind a pooler the connection is everybody's."""
+        if read_only:
+            self.run("SET TRANSACTION READ ONLY")
+        settings = dict(SETTINGS)
+        if self._connection.statement_timeout_s is not None:
+            settings["statement_timeout"] = str(max(1, round(self._connection.statement_timeout_s * 1000)))
+        self.rows("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items()))
+
+    def hand_on(self, pool: RunPool) -> None:
+        """Leave the connection to a later step, as it was when it was made; nothing uncommitted stays."""
+        with self._closing:
+            if self._closed:
+                return
+            raw = self._raw
+            try:
+                for cursor in self._cursors:
+                    cursor.close()
+                raw.rollback()
+                raw.adbc_connection.set_autocommit(True)
+                with raw.cursor() as cursor:
+                    cursor.execute("DISCARD ALL")
+                raw.adbc_connection.set_autocommit(False)
+            except Exception:  # noqa: BLE001 - it is of no use to anybody then
+                with suppress(Exception):
+                    raw.close()
+            else:
+                pool.put((type(self), self._connection), raw, raw.close)
+            self._closed = True
 
     def watch(self, ctx: StepContext) -> None:
         """Be ended by a cancel of the step."""
@@ -252,84 +273,30 @@ class PostgresSession:
         try:
             yield
         except library.Error as exc:
-            raise self._failed(exc) from None
+            raise failed(exc, self._connection) from None
         except OSError as exc:  # how a stream fails on its way
             if exc.errno is not None:
                 raise
             raise self._failed_in_stream(str(exc)) from None
 
-    def _failed(self, exc: Any) -> DatabaseFailed:
-        facts = {_text(name): _text(value) for name, value in exc.details or ()}
-        code = str(exc.sqlstate or "")
-        message = facts.get("PG_DIAG_MESSAGE_PRIMARY") or _without_statement(str(exc))
-        for name in ("PG_DIAG_MESSAGE_DETAIL", "PG_DIAG_CONTEXT", "PG_DIAG_MESSAGE_HINT"):
-            if facts.get(name) and facts[name] not in message:
-                message += f" ({facts[name]})"
-        message = hidden(message, self._connection)
-        if not code and _GONE.search(message):
-            return _lost(message)
-        meaning = meaning_of(code)
-        position = facts.get("PG_DIAG_STATEMENT_POSITION", "")
-        return DatabaseFailed(
-            message,
-            meaning.failure_class,
-            code=code,
-            remedy=meaning.remedy,
-            position=int(position) if position.isdigit() else None,
-            details={key: facts[name] for name, key in _NAMES.items() if facts.get(name)},
-        )
-
     def _is_there(self) -> bool:
-        """Whether the server still answers, be it that the transaction failed."""
+        """Whether the server still answers. What the transaction did is lost either way."""
         try:
+            self._raw.rollback()
             with self._raw.cursor() as cursor:
                 cursor.execute("SELECT 1")
-        except load_library().Error as exc:
-            return bool(exc.sqlstate)
+        except load_library().Error:
+            return False
         return True
 
     def _failed_in_stream(self, text: str) -> DatabaseFailed:
         """An error in a stream comes as a text without a code: whether the connection is there says the rest."""
-        message = hidden(_without_statement(text), self._connection)
-        if _GONE.search(message) or not self._is_there():
-            return _lost(message)
+        message = hidden(without_statement(text), self._connection)
+        if says_lost(message) or not self._is_there():
+            return lost(message)
         if "statement timeout" in message:
             return DatabaseFailed(message, FailureClass.TIMEOUT, code="57014", remedy=MEANINGS["57014"].remedy)
         return DatabaseFailed(message)
-
-
-_NAMES = {"PG_DIAG_COLUMN_NAME": "column", "PG_DIAG_TABLE_NAME": "table", "PG_DIAG_CONSTRAINT_NAME": "constraint"}
-
-
-def meaning_of(code: str) -> Meaning:
-    return MEANINGS.get(code) or MEANINGS.get(code[:2]) or Meaning(_USER)
-
-
-def _lost(message: str) -> DatabaseFailed:
-    return DatabaseFailed(f"the connection was lost: {message}", FailureClass.INFRA_LOST, code="08006")
-
-
-def _not_connected(connection: PostgresConnection, text: str) -> DatabaseFailed:
-    message = re.sub(r"^\w+: \[libpq\] Failed to connect: ", "", text)
-    for pattern, code in _CONNECT_MEANINGS:
-        if pattern.search(message):
-            return cannot_connect(connection, message, meaning_of(code), code)
-    if _TLS.search(message):
-        return cannot_connect(connection, message, Meaning(_USER, "see tls, tls_ca and host of the connection"))
-    if _HOST_NAME.search(message):
-        return cannot_connect(connection, message, Meaning(_LOST, "check the connection's host"))
-    remedy = "check the connection's host and port, and that the server runs and may be reached from here"
-    return cannot_connect(connection, message, Meaning(_LOST, remedy), "08001")
-
-
-def _without_statement(text: str) -> str:
-    """A message without the statement that was sent, and without the library's own words before it."""
-    text = re.sub(r"\n+Query was: .*", "", text, flags=re.DOTALL)
-    return re.sub(r"^(\w+: )?(\[libpq\] )?([^:]*\[PGRES_\w+\]: )?(ERROR:\s+)?", "", text).strip()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def quoted(*names: str | None) -> str:

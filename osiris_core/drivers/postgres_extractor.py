@@ -80,14 +80,16 @@ def read_postgres(step_id: str, config: PostgresExtractorConfig, ctx: StepContex
         StepError: As the server says it; also while the rows are read.
     """
     with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
-        session = opened.enter_context(PostgresSession.open(config.connection, ctx.work_dir, read_only=True))
+        session = opened.enter_context(
+            PostgresSession.open(config.connection, ctx.work_dir, read_only=True, pool=ctx.pool)
+        )
         session.watch(ctx)
         statement = _statement(config.query) if config.query else _table_query(session, config)
         columns = _columns(session, session.describe(statement), config)
         batches = session.stream(statement)
         rest = opened.pop_all()
     schema = pa.schema([(column.name, column.kind) for column in columns])
-    return pa.RecordBatchReader.from_batches(schema, _rows(step_id, config, ctx, columns, batches, rest))
+    return pa.RecordBatchReader.from_batches(schema, _rows(step_id, config, ctx, columns, session, batches, rest))
 
 
 def _statement(query: str) -> str:
@@ -132,6 +134,7 @@ def _rows(
     config: PostgresExtractorConfig,
     ctx: StepContext,
     columns: list[Column],
+    session: PostgresSession,
     batches: Iterator[pa.RecordBatch],
     opened: ExitStack,
 ) -> Iterator[pa.RecordBatch]:
@@ -151,3 +154,4 @@ def _rows(
             ctx.progress(rows)
         ctx.raise_if_cancelled()
         ctx.metric("rows_read", rows)
+        session.hand_on(ctx.pool)

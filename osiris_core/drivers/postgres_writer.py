@@ -79,8 +79,12 @@ def write_postgres(step_id: str, config: PostgresWriterConfig, table: Table, ctx
     Raises:
         StepError: Nothing of it is in the table then, but for an answer lost on the way.
     """
-    with failures_of_step(step_id, ctx), PostgresSession.open(config.connection, ctx.work_dir) as session:
+    with (
+        failures_of_step(step_id, ctx),
+        PostgresSession.open(config.connection, ctx.work_dir, pool=ctx.pool) as session,
+    ):
         session.watch(ctx)
         rows = PostgresLoad(session, config, table, ctx).run()
+        session.hand_on(ctx.pool)
     ctx.metric("rows_read", table.num_rows)
     ctx.metric("rows_written", rows)

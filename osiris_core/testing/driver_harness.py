@@ -76,7 +76,10 @@ def run_driver(
         given = SecretValues(values)
         runner = StepRunner(place, share, store, origin, given, {}, redactor, lambda _: driver, keep_work_dirs=True)
         step = StepPlan("step", driver.__name__, settings)
-        result = runner.run(step, 1, dict(inputs or {}), token or CancelToken())
+        try:
+            result = runner.run(step, 1, dict(inputs or {}), token or CancelToken())
+        finally:
+            runner.pool.close()
     return DriverRun(
         outputs=result.outputs,
         events=list(read_events(journal.path)),
