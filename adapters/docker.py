@@ -17,6 +17,7 @@ from adapters.docker_engine.sandbox import DockerSandbox
 from adapters.docker_engine.spec import network_of
 from adapters.docker_image.check import image_problems
 from adapters.docker_image.ensure import WorkerImage, ensure_image, set_up
+from adapters.docker_image.packages import with_packages
 from osiris_core.adapter import ExecutionAdapter
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
@@ -194,7 +195,7 @@ cpu: 2
             return WorkerImage(used.get("id", ""), used.get("name", ""), python="", built=False, build_ms=0.0)
         image = ensure_image(
             client,
-            self.config,
+            with_packages(self.config, (step["driver"] for step in run.prepared.manifest["steps"])),
             lambda line: self._say(run, line, "info"),
             values={**os.environ, **context.environment},
             cancelled=lambda: run.cancel_reason is not None,

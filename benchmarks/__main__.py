@@ -21,6 +21,8 @@ ALL = (
     "e2b_transfer",
     "attach",
     "model_run",
+    "postgres_transfer",
+    "mysql_transfer",
 )
 
 

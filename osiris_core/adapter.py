@@ -112,7 +112,9 @@ class ExecutionAdapter(ABC):
             if not self.runs_here:
                 stand_in_for_unseen(step.driver for step in loaded.steps)
             with also(problems):
-                prepared = prepare_run(loaded, context, allow_sql_files=self.config.allow_sql_files)
+                prepared = prepare_run(
+                    loaded, context, allow_sql_files=self.config.allow_sql_files, runs_here=self.runs_here
+                )
             prepared.artifacts_dir = str(SessionLayout(Path(context.session_dir)).artifacts_dir)
             prepared.adapter = self.name
             prepared.settings = {
@@ -159,6 +161,7 @@ class ExecutionAdapter(ABC):
         run.prepared = prepared
         run.extra |= context.facts
         run.session = Session.open(context.session_dir, context.session_id, prepared.name)
+        prepared.run_key = run.session.run_key(resume=context.resume)
         try:
             if run.session.earlier:
                 run.notices += filter(None, [_end_earlier_attempt(run.session)])

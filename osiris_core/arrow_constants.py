@@ -33,6 +33,11 @@ def int32_scalar(value: int) -> Any:
     return pa.Array.from_buffers(pa.int32(), 1, [None, pa.py_buffer(struct.pack("=i", value))])[0]
 
 
+def int64_scalar(value: int) -> Any:
+    """One number as a `pyarrow.Int64Scalar`."""
+    return pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(struct.pack("=q", value))])[0]
+
+
 def float64_scalar(value: float) -> Any:
     """One number as a `pyarrow.DoubleScalar`."""
     return pa.Array.from_buffers(pa.float64(), 1, [None, pa.py_buffer(struct.pack("=d", value))])[0]

@@ -14,6 +14,7 @@ from osiris_core.artifacts import find_artifacts
 from osiris_core.driver import DriverRegistry, config_model
 from osiris_core.errors import ConfigError, Problem, StepError
 from osiris_core.paths import map_paths, path_fields, safe_relative
+from osiris_core.run_pool import RunPool
 from osiris_core.secrets import substitute
 from osiris_core.step_context import StepContext
 from osiris_core.tables import is_table
@@ -45,6 +46,7 @@ class Place:
     checkpoints_dir: Path
     environment: dict[str, str]
     locate: Callable[[str, str], str]
+    run_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class StepRunner:
         self._connections = connections
         self._redactor = redactor
         self._left: dict[str, list[ArtifactRecord]] = {}
+        self.pool = RunPool()
 
     def left_artifacts(self, step_id: str) -> list[ArtifactRecord]:
         """What the last try of a step left, for one that fails after all."""
@@ -145,6 +148,8 @@ class StepRunner:
             memory_budget_bytes=self._share.memory_budget_bytes,
             threads=self._share.threads,
             redactor=self._redactor,
+            run_key=self._place.run_key,
+            pool=self.pool,
         )
 
     def settings(self, step: StepPlan, driver_class: type[Any]) -> Any:

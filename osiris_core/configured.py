@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from osiris_core.config import BaseBackendConfig
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.redaction import is_secret_field
+from osiris_core.secret_sources import find_value
 from osiris_core.secrets import references, substitute
 
 if TYPE_CHECKING:
@@ -61,7 +62,12 @@ def declared(variables: Mapping[str, str], context: ExecutionContext) -> Executi
     """
     if not variables:
         return context
-    values = dict.fromkeys(missing(variables, context).values(), "") | {**os.environ, **context.environment}
+    values = {
+        name: context.environment[name] if name in context.environment else find_value(name) or ""
+        for text in variables.values()
+        for name, default in references(text)
+        if default is None or name in context.environment or name in os.environ
+    }
     new = {name: str(substitute(text, values)) for name, text in variables.items() if name not in context.environment}
     public = {name for name in new if not is_secret_field(name) and not any(True for _ in references(variables[name]))}
     return replace(
@@ -78,5 +84,5 @@ def missing(variables: Mapping[str, str], context: ExecutionContext) -> dict[str
         for variable, text in variables.items()
         if variable not in context.environment
         for name, default in references(text)
-        if default is None and name not in os.environ and name not in context.environment
+        if default is None and name not in os.environ and name not in context.environment and find_value(name) is None
     }

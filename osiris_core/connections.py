@@ -17,7 +17,7 @@ from osiris_core.secrets import REFERENCE, references, substitute
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
 CONNECTIONS_NAME = "osiris_connections.yaml"
 
@@ -62,13 +62,31 @@ class ConnectionBook:
         """Every `@family.alias`, sorted."""
         return sorted(f"@{family}.{alias}" for family, aliases in self._families.items() for alias in aliases)
 
-    def get(self, reference: str) -> dict[str, Any]:
+    def get(self, reference: str, marked: Collection[str] = ()) -> dict[str, Any]:
         """
-        The connection that `@family.alias` or `@family` (its default) names, without its `default` mark.
+        The connection that `@family.alias` or `@family` (its default) names, without its `default` mark. The fields
+        in `marked` are secret whatever they are called.
 
         Raises:
             LookupError: There is none, with the nearest that exists.
         """
+        family, alias = self._place(reference)
+        aliases = self._families[family]
+        values = {key: value for key, value in aliases[alias].items() if key != "default"}
+        return {
+            key: self._lift(f"@{family}.{alias}.{key}", value, str(key), secret=key in marked)
+            for key, value in values.items()
+        }
+
+    def line_of(self, reference: str, path: Sequence[str | int] = ()) -> int | None:
+        """The line on which a connection stands, or what is at `path` in it; None where there is no such connection."""
+        try:
+            place = self._place(reference)
+        except LookupError:
+            return None
+        return self._document.line_of(["connections", *place, *path]) if self._document is not None else None
+
+    def _place(self, reference: str) -> tuple[str, str]:
         family, _, alias = reference.removeprefix("@").partition(".")
         aliases = self._families.get(family)
         if aliases is None:
@@ -82,10 +100,7 @@ class ConnectionBook:
             known = ", ".join(sorted(aliases))
             hint = did_you_mean(alias, aliases) or f"known: {known}"
             raise LookupError(f"no connection '@{family}.{alias}' in {self.file} ({hint})")
-        values = {key: value for key, value in aliases[alias].items() if key != "default"}
-        lifted = self._lift(f"@{family}.{alias}", values)
-        assert isinstance(lifted, dict)
-        return lifted
+        return family, alias
 
     def _default(self, family: str, aliases: dict[str, dict[str, Any]]) -> str:
         marked = [alias for alias, values in aliases.items() if values.get("default") is True]
@@ -97,15 +112,15 @@ class ConnectionBook:
             raise LookupError(f"connection family '{family}' has more than one default: {', '.join(marked)}")
         raise LookupError(f"connection family '{family}' has no default; name one: {', '.join(sorted(aliases))}")
 
-    def _lift(self, name: str, value: Any, field: str = "") -> Any:
+    def _lift(self, name: str, value: Any, field: str = "", *, secret: bool = False) -> Any:
         if isinstance(value, dict):
-            return {key: self._lift(f"{name}.{key}", item, str(key)) for key, item in value.items()}
+            return {key: self._lift(f"{name}.{key}", item, str(key), secret=secret) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._lift(f"{name}.{index}", item, field) for index, item in enumerate(value)]
+            return [self._lift(f"{name}.{index}", item, field, secret=secret) for index, item in enumerate(value)]
         if value is None or isinstance(value, bool):
             return value
         text = str(value)
-        if not is_secret_field(field) and not has_url_password(text):
+        if not secret and not is_secret_field(field) and not has_url_password(text):
             return value
         defaults = [(variable, default) for variable, default in references(text) if default]
         if not defaults and (REFERENCE.search(text) is None or not list(references(text))):

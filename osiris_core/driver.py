@@ -34,6 +34,12 @@ class Driver(Protocol):
     - `needs_network` (False): the step reaches outside; adapters that isolate give it a network.
     - `takes_inputs` ("any"): "none" or "one" when the driver reads no input or just one; prepare then says so.
     - `output_names(config)`: a class method giving the names of the outputs; without it they are known afterwards.
+    - `packages` (()): requirements beyond the worker's own (`("httpx>=0.27",)`), imported lazily: `prepare` says what
+      is missing where the steps run in this process, and the worker image of `docker` gets them.
+    - `connection_family` (None): the family of the connections it takes. A step that names none gets the family's
+      default, unless `connection_optional` (False) says that it can do without. `Config.connection` is then best a
+      pydantic model: its `SecretStr` fields are secret wherever the connection is written.
+    - `check_connection(connection, timeout_s)`: see `ChecksConnection`.
     - `example` (""): a step in YAML, shown by `osiris drivers show`.
     """
 
@@ -48,6 +54,31 @@ class Driver(Protocol):
         ...
 
 
+class ChecksConnection(Protocol):
+    """
+    What `osiris doctor --connections` asks the drivers of a connection's family; the first one that has it answers.
+
+    A class method of a driver with a `connection_family`; one function may serve all drivers of a family.
+    """
+
+    @classmethod
+    def check_connection(cls, connection: Mapping[str, Any], timeout_s: float) -> str:
+        """
+        Reach what a connection names, log in, change nothing, and say in a few words who answered
+        (`PostgreSQL 15.6, database shop as reader`).
+
+        `connection` is the mapping as it is written, with every value in it, not yet validated. Returns or raises
+        within about `timeout_s`; called in a thread of its own, more than one at a time, in no run: there is no
+        `ctx`. What it returns and raises is masked before it is shown, yet should hold no secret.
+
+        Raises:
+            pydantic.ValidationError: The mapping does not fit; shown by its keys, without values.
+            DriverNotInstalled: A package is missing; the message says what to install. No fault of the connection.
+            Exception: It cannot be used. The message is shown as it is: let it name the remedy, as in a run.
+        """
+        ...
+
+
 BUILTIN: dict[str, str] = {
     "command": "osiris_core.drivers.command:CommandDriver",
     "duckdb.processor": "osiris_core.drivers.duckdb_processor:DuckDBProcessor",
@@ -55,6 +86,14 @@ BUILTIN: dict[str, str] = {
     "filesystem.csv_writer": "osiris_core.drivers.csv_writer:CsvWriter",
     "filesystem.parquet_extractor": "osiris_core.drivers.parquet:ParquetExtractor",
     "filesystem.parquet_writer": "osiris_core.drivers.parquet:ParquetWriter",
+    "graphql.extractor": "osiris_core.drivers.graphql_extractor:GraphQLExtractor",
+    "http.extractor": "osiris_core.drivers.http_extractor:HttpExtractor",
+    "supabase.extractor": "osiris_core.drivers.supabase_extractor:SupabaseExtractor",
+    "supabase.writer": "osiris_core.drivers.supabase_writer:SupabaseWriter",
+    "mysql.extractor": "osiris_core.drivers.mysql_extractor:MysqlExtractor",
+    "mysql.writer": "osiris_core.drivers.mysql_writer:MysqlWriter",
+    "postgres.extractor": "osiris_core.drivers.postgres_extractor:PostgresExtractor",
+    "postgres.writer": "osiris_core.drivers.postgres_writer:PostgresWriter",
 }
 
 

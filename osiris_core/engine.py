@@ -134,6 +134,7 @@ class Engine:
                 running.ask_to_stop(FailureClass.CANCELLED)
                 running.settled = True
                 running.token.fence()
+            self._runner.pool.close()
         wall_ms = round((monotonic() - started_s) * 1000, 3)
         with suppress(Exception):  # what it does is no part of the run
             self._before_end()

@@ -150,4 +150,5 @@ def make_place(
         "TZ": "UTC",
         **substitute(prepared.environment, prepared.secrets),
     }
-    return Place(session_id, layout.artifacts_dir, work_dir, layout.checkpoints_dir, environment, locate)
+    folders = (layout.artifacts_dir, work_dir, layout.checkpoints_dir)
+    return Place(session_id, *folders, environment, locate, prepared.run_key)

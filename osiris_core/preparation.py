@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from osiris_core.collection import paths_in
 from osiris_core.connections import ConnectionBook
 from osiris_core.driver import DriverRegistry, config_model
+from osiris_core.driver_packages import missing_packages, remedy
 from osiris_core.errors import ManifestError, PreparationError, Problem, UnknownDriver
-from osiris_core.lifting import SecretLifter, marked_secret_fields
+from osiris_core.lifting import SecretLifter, connection_models, marked_in_connection, marked_secret_fields
 from osiris_core.manifest import Manifest, Param
 from osiris_core.parameters import ParameterError, parameter_values, put_in_parameters
 from osiris_core.paths import PathEscapes, hidden_path_fields, path_fields, safe_relative, with_path_defaults
@@ -27,6 +28,7 @@ from osiris_core.plan import plan_steps
 from osiris_core.prepared import PreparedRun
 from osiris_core.redaction import Redactor
 from osiris_core.sealing import SealedFile, seal
+from osiris_core.secret_sources import find_value, how_to_give
 from osiris_core.secrets import SecretValues, escape, references, substitute
 from osiris_core.suggestion import did_you_mean
 
@@ -44,6 +46,7 @@ class Preparation:
     manifest: Manifest
     context: ExecutionContext
     allow_sql_files: bool = False
+    runs_here: bool = False
     problems: list[Problem] = field(default_factory=list)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     connections: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -123,6 +126,7 @@ class Preparation:
             self.configs[step.id] = config
             return
         self._inputs(index, step, driver)
+        self._packages(index, step, driver)
         model = config_model(driver)
         if model is not None:
             if hidden := hidden_path_fields(model):
@@ -155,11 +159,16 @@ class Preparation:
         else:
             self._report(index, step, "inputs", f"'{step.driver}' takes one input, the step has {count or 'none'}")
 
+    def _packages(self, index: int, step: Step, driver: type[Any]) -> None:
+        """What a driver imports when it runs; elsewhere it may be installed though it is not here."""
+        if self.runs_here and (missing := missing_packages(driver)):
+            self._report(index, step, "driver", f"'{step.driver}' needs {', '.join(missing)}", remedy(missing))
+
     def _connection(self, index: int, step: Step, driver: type[Any], config: dict[str, Any]) -> dict[str, Any]:
         """The connection that the step names, or that its driver takes by default; {} for none."""
         family = getattr(driver, "connection_family", None)
         reference = config.get("connection")
-        if reference is None and family is not None:
+        if reference is None and family is not None and not getattr(driver, "connection_optional", False):
             reference = config["connection"] = f"@{family}"
         if isinstance(reference, dict):
             return reference
@@ -175,7 +184,7 @@ class Preparation:
             self._report(index, step, "config.connection", message)
             return {}
         try:
-            found = self.book.get(reference)
+            found = self.book.get(reference, marked_in_connection(driver))
         except LookupError as exc:
             self._report(index, step, "config.connection", str(exc))
             return {}
@@ -183,11 +192,22 @@ class Preparation:
         self.connections[reference] = found
         return found
 
+    def _report_connection(
+        self, step: Step, driver: type[Any], reference: str, path: tuple[int | str, ...], message: str
+    ) -> None:
+        """A connection that does not fit is wrong where it is written, and not in the step that names it."""
+        fields = [name for model in connection_models(driver) for name in model.model_fields]
+        hint = did_you_mean(str(path[-1]), fields) if path and message == "there is no such key" else None
+        key = ".".join([reference, *map(str, path)])
+        line = self.book.line_of(reference, path) or self.book.line_of(reference)
+        self.problems.append(Problem(message, step.id, key, self.book.file, line, hint))
+
     def _look_up(self, step_id: str, value: Any) -> None:
         for name, default in references(value):
             if name in self.values:
                 continue
-            if found := os.environ.get(name):
+            # A name with a default may well be nowhere: for it no keyring is to be opened.
+            if found := os.environ.get(name) if default is not None else find_value(name):
                 self.values[name] = found
             elif default is None and step_id not in (users := self.missing.setdefault(name, [])):
                 users.append(step_id)
@@ -215,7 +235,10 @@ class Preparation:
                     message, hint = "there is no such key", did_you_mean(str(item["loc"][-1]), model.model_fields)
                 elif item["type"] == "missing":
                     message = "is missing"
-                self._report(index, step, key, message, hint)
+                if item["loc"][:1] == ("connection",) and isinstance(config.get("connection"), str):
+                    self._report_connection(step, driver, config["connection"], item["loc"][1:], message)
+                else:
+                    self._report(index, step, key, message, hint)
         except Exception as exc:  # noqa: BLE001 - a user's validator may raise anything; what it shows may be a secret
             message = Redactor(self.values.values()).text(f"its driver cannot check this: {type(exc).__name__}: {exc}")
             self._report(index, step, "config", message)
@@ -270,15 +293,18 @@ class Preparation:
         return [seal(Path(file)) for file in files if file]
 
 
-def prepare_run(manifest: Manifest, context: ExecutionContext, *, allow_sql_files: bool = False) -> PreparedRun:
+def prepare_run(
+    manifest: Manifest, context: ExecutionContext, *, allow_sql_files: bool = False, runs_here: bool = False
+) -> PreparedRun:
     """
-    The sealed package of `manifest` under `context`, without the places that an adapter adds.
+    The sealed package of `manifest` under `context`, without the places that an adapter adds. `runs_here`: the steps
+    run in this process.
 
     Raises:
         PreparationError: With every problem: unknown drivers, bad configuration, cycles, duplicate or unknown ids,
             missing input files, connections and variables.
     """
-    return Preparation(manifest, context, allow_sql_files).run()
+    return Preparation(manifest, context, allow_sql_files, runs_here).run()
 
 
 def _field_names(driver: type[Any]) -> set[str]:
@@ -302,7 +328,7 @@ def _missing_variable(name: str, step_ids: list[str]) -> Problem:
     also = f"; also used by {', '.join(step_ids[1:])}" if step_ids[1:] else ""
     if name in os.environ:
         return Problem(f"the variable {name} is empty", step_ids[0], hint=f"${{{name}:-}} takes it as it is{also}")
-    return Problem(f"the variable {name} is not set", step_ids[0], hint=f"export it or pass --env {name}{also}")
+    return Problem(f"the variable {name} is not set", step_ids[0], hint=f"{how_to_give(name)}{also}")
 
 
 def _siblings(source: Path) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.plan import StepPlan
 from osiris_core.sealing import SealedFile
+from osiris_core.secret_sources import find_value, how_to_give
 from osiris_core.secrets import SecretValues, substitute
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class PreparedRun:
         secret_names: Every name whose value the run will be given.
         fingerprint: `sha256:…` over everything that decides the result.
         adapter: The name of the adapter it was prepared for.
+        run_key: Names the run towards systems outside, from `execute` on; one that resumes another has the other's.
     """
 
     manifest: dict[str, Any]
@@ -52,6 +54,7 @@ class PreparedRun:
     settings: dict[str, Any] = field(default_factory=dict)
     adapter: str = ""
     fingerprint: str = ""
+    run_key: str = ""
     secrets: SecretValues = field(default_factory=SecretValues, repr=False, compare=False)
 
     @property
@@ -95,6 +98,7 @@ class PreparedRun:
             "settings": self.settings,
             "adapter": self.adapter,
             "fingerprint": self.fingerprint,
+            "run_key": self.run_key,
         }
 
     @classmethod
@@ -108,9 +112,11 @@ class PreparedRun:
 
 def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
     """
-    Give a run that was restored from JSON its values: from `context.environment`, `os.environ`, connections file.
+    Give a run its values as they are now: from `context.environment`, the process's environment, the keyring, the
+    connections file.
 
-    Values that are there stay as they are.
+    A secret that was changed since `prepare` has its new value from here on; one that is nowhere any more keeps its
+    old one.
 
     Raises:
         PreparationError: Some are nowhere, each by its name.
@@ -127,15 +133,26 @@ def look_up_known(prepared: PreparedRun, context: ExecutionContext) -> list[str]
     }
     found = {**literal, **prepared.secrets}
     wanted = {*prepared.secret_names, *(name for name, text in prepared.environment.items() if _is_own(name, text))}
+    rotated = {name: now for name in prepared.secret_names if (now := _as_it_is_now(name, context)) is not None}
+    if rotated.items() - found.items():
+        found.update(rotated)
+        prepared.secrets = SecretValues({**prepared.secrets, **rotated})
     missing = sorted(wanted - found.keys())
     if missing or literal.keys() - prepared.secrets.keys():
         places = [context.environment, os.environ, _lifted_again(prepared, context, missing)]
         for name in missing:
-            value = next((place[name] for place in places if name in place), None)
+            value = next((place[name] for place in places if name in place), None) or find_value(name)
             if value is not None:
                 found[name] = value
         prepared.secrets = SecretValues(found)
     return [name for name in missing if name not in found]
+
+
+def _as_it_is_now(name: str, context: ExecutionContext) -> str | None:
+    """The value that a name has now; None for what is written in a file, and what is nowhere."""
+    if name.startswith("@"):
+        return None
+    return context.environment[name] if name in context.environment else find_value(name)
 
 
 def _is_own(name: str, text: str) -> bool:
@@ -153,11 +170,12 @@ def _lifted_again(prepared: PreparedRun, context: ExecutionContext, names: list[
     book = ConnectionBook.find(context.connections, folder)
     for reference in prepared.connections:
         with suppress(LookupError):  # reported as a value that is missing
-            book.get(reference)
+            within = [name.removeprefix(f"{reference}.") for name in names if name.startswith(f"{reference}.")]
+            book.get(reference, {name.partition(".")[0] for name in within})
     return book.lifted
 
 
 def _how_to_give(name: str) -> str:
     if name.startswith("@"):
         return "it was written in the manifest or the connections file; prepare the run again"
-    return f"export it or pass --env {name}"
+    return how_to_give(name)

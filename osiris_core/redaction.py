@@ -122,6 +122,7 @@ def _forms(value: str) -> set[str]:
         html.escape(value),
         raw.hex(),
         raw.hex().upper(),
+        raw.decode("latin-1"),  # how servers read, and show, a header that is UTF-8
         *_base64_forms(raw),
     }
 

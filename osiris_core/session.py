@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import PreparationError, Problem, SessionBusy
@@ -195,6 +196,15 @@ class Session:
             self.layout.status_file,
             {"status": "running", "session_id": self.session_id, "attempt": self.attempt, "started_at": now},
         )
+
+    def run_key(self, *, resume: bool) -> str:
+        """
+        A name for the run that is unique anywhere: made up, or the earlier run's where this one resumes it.
+
+        To be asked before the intent is recorded.
+        """
+        before = self.earlier.get("prepared") or {}
+        return (resume and str(before.get("run_key") or "")) or token_hex(16)
 
     def record(self, **facts: Any) -> None:
         """Add to what is written down of the run: its token before anything is made for it, its native id after."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import FailureClass, RunCancelled, RunTimeout
+from osiris_core.run_pool import RunPool
 
 if TYPE_CHECKING:
     import os
@@ -40,6 +41,9 @@ class StepContext:
         work_dir: A private, empty directory, removed after the step; made on first use.
         memory_budget_bytes: The step's share of the run's memory.
         threads: The step's share of the processors.
+        run_key: The same for every try of every step of this run, and of one that resumes it; no other run has it. With
+            `step_id` it tells a system outside that a request is a repeated one.
+        pool: Where a driver leaves a connection for a later step of the run, and finds one.
         redactor: Masks what the step writes by ways of its own (an output file of a child process).
     """
 
@@ -56,6 +60,8 @@ class StepContext:
         memory_budget_bytes: int,
         threads: int,
         redactor: Redactor,
+        run_key: str = "",
+        pool: RunPool | None = None,
     ) -> None:
         self.step_id = step_id
         self.attempt = attempt
@@ -63,6 +69,8 @@ class StepContext:
         self.memory_budget_bytes = memory_budget_bytes
         self.threads = threads
         self.redactor = redactor
+        self.run_key = run_key
+        self.pool = pool if pool is not None else RunPool()
         self.standard_metrics: dict[str, float] = {}
         self._origin = origin
         self._token = token

@@ -6,10 +6,11 @@ import re
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from osiris_core.driver_packages import packages_of
 from remote.protocol import WORKER_PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _REQUIREMENT = re.compile(
     r"\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*"
@@ -56,6 +57,20 @@ def required_packages(extra: Sequence[str], *, pinned: bool = True) -> list[str]
         for name, versions in WORKER_PACKAGES.items()
     ]
     return sorted({*own, *(item.strip() for item in extra)})
+
+
+def with_driver_packages(requirements: Sequence[str], drivers: Iterable[str], *, pinned: bool) -> tuple[str, ...]:
+    """
+    `requirements`, and the packages that these drivers ask for, in the versions of this host when `pinned`.
+
+    What `requirements` names stays as it is.
+    """
+    named = {requirement_name(item) for item in requirements}
+    further = {name: item for item in packages_of(drivers) if (name := requirement_name(item)) not in named}
+    return (
+        *requirements,
+        *(f"{name}{_pin(name, item[len(name) :])}" if pinned else item for name, item in further.items()),
+    )
 
 
 def _pin(name: str, versions: str) -> str:

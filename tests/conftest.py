@@ -106,3 +106,49 @@ def e2b_far_end(
         pytest.skip("E2B_API_KEY is not set")
     with far_end(request.param, tmp_path / "e2b") as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Generator[Any, None, None]:
+    """A PostgreSQL server of this session's own."""
+    from tests.database_server import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Generator[Any, None, None]:
+    """A MariaDB server of this session's own."""
+    from tests.database_server import MariadbServer
+
+    server = MariadbServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres(postgres_server: Any) -> Generator[Any, None, None]:
+    """A database of one test's own."""
+    from tests.databases import PostgresDatabase
+
+    database = PostgresDatabase(postgres_server)
+    yield database
+    database.remove()
+
+
+@pytest.fixture
+def mariadb(mariadb_server: Any) -> Generator[Any, None, None]:
+    """A database of one test's own."""
+    from tests.databases import MariadbDatabase
+
+    database = MariadbDatabase(mariadb_server)
+    yield database
+    database.remove()
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def database(request: pytest.FixtureRequest) -> Any:
+    """A database of one test's own, on each kind of server."""
+    return request.getfixturevalue(request.param)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 
 def osiris(*args: str, cwd: Path, env: dict[str, str] | None = None, code: int = 0) -> str:
@@ -102,6 +103,18 @@ def test_schemas_are_json_schemas(tmp_path: Path) -> None:
         found = json.loads(osiris("schema", *arguments, cwd=tmp_path))
         assert key in found["properties"]
         assert found["$schema"].startswith("https://json-schema.org/")
+
+
+def test_the_schema_of_connections_knows_every_family(tmp_path: Path) -> None:
+    """It takes the example's file, with references in place of values, and refuses a key that the family has not."""
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = jsonschema.Draft202012Validator(json.loads(osiris("schema", "connections", cwd=tmp_path)))
+    example = Path(__file__).parent.parent / "examples" / "api" / "osiris_connections.yaml"
+    schema.validate(yaml.safe_load(example.read_text()))
+    wrong = {"connections": {"http": {"shop": {"default": True, "base_url": "${URL}", "auth_typ": "bearer"}}}}
+    (error,) = schema.iter_errors(wrong)
+    assert "auth_typ" in error.message
+    schema.validate({"connections": {"acme": {"a": {"anything": 1}}}})
 
 
 # doctor

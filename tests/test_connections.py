@@ -104,6 +104,30 @@ def test_literal_secrets_are_lifted_out() -> None:
     assert substitute(connection, {**found.lifted, "PW": "set"})["client_secret"] == "set"
 
 
+def test_fields_that_a_driver_marks_are_lifted() -> None:
+    """What a driver's model calls secret goes by name whatever it is called, with all that is below it."""
+    found = book({"acme": {"a": {"pin": "1234567", "headers": {"X": "hunter2", "Y": "${Y}"}, "host": "h", "on": True}}})
+    connection = found.get("@acme.a", {"pin", "headers", "on", "absent"})
+    assert connection == {
+        "pin": "${@acme.a.pin}",
+        "headers": {"X": "${@acme.a.headers.X}", "Y": "${Y}"},
+        "host": "h",
+        "on": True,
+    }
+    assert found.lifted == {"@acme.a.pin": "1234567", "@acme.a.headers.X": "hunter2"}
+
+
+def test_the_line_of_a_connection(tmp_path: Path) -> None:
+    """Of the alias, of a key in it, and of the default; None for what is not there."""
+    path = tmp_path / "c.yaml"
+    path.write_text("connections:\n  acme:\n    a: {default: true}\n    b:\n      host: h\n      ports: [1]\n")
+    found = ConnectionBook.find(path, tmp_path)
+    lines = [found.line_of("@acme.a"), found.line_of("@acme"), found.line_of("@acme.b", ["host"])]
+    assert lines == [3, 3, 5]
+    assert found.line_of("@acme.zzz") is None
+    assert ConnectionBook().line_of("@acme.a") is None
+
+
 def test_only_the_asked_connection_is_lifted() -> None:
     """Secrets of connections that nobody uses are not in the run's hands."""
     found = book({"mysql": {"a": {"password": "hunter2"}, "b": {"password": "other-secret"}}})

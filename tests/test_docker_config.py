@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -250,6 +251,9 @@ def test_every_limit_arrives() -> None:
     assert host["Tmpfs"] == {"/scratch": f"size={16 << 20},mode=1777"}
     assert (host["CapDrop"], host["CapAdd"]) == (["ALL"], ["NET_BIND_SERVICE"])
     assert host["ReadonlyRootfs"] is False
+    assert "ExtraHosts" not in host
+    connected = container_body(replace(spec, network="bridge"), config)["HostConfig"]
+    assert connected["ExtraHosts"] == ["host.docker.internal:host-gateway"]
     default = container_body(spec, DockerConfig())["HostConfig"]
     assert default["ReadonlyRootfs"] is True
     assert default["SecurityOpt"] == ["no-new-privileges"]

@@ -21,11 +21,19 @@ PAGES = [
     ROOT / "docs" / "drivers.md",
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "reliability.md",
+    ROOT / "docs" / "connections.md",
+    ROOT / "docs" / "http.md",
 ]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILES = {
     "orders.csv": "country,amount,ordered_at\nCZ,1.5,2026-03-01\nNA,2.0,2026-04-01\n",
     "notes.txt": "one\n\ntwo\n",
+    "osiris_connections.yaml": (
+        "connections:\n"
+        "  http: {shop: {base_url: 'https://api.shop.example/v2'}}\n"
+        "  graphql: {shop: {endpoint: 'https://api.shop.example/graphql'}}\n"
+        "  supabase: {reports: {pg_dsn: 'postgresql://u:p@db.example/postgres'}}\n"
+    ),
 }
 
 

@@ -41,6 +41,7 @@ def written(secret: str, before: str, after: str) -> dict[str, str]:
         "ascii": ascii(whole),
         "bytes": repr(whole.encode()),
         "hex": f"{before}{raw.hex()}{after}",
+        "UTF-8 read as Latin-1": f"{before}{raw.decode('latin-1')}{after}",
         "sql": f"{before}{secret.replace(chr(39), chr(39) * 2)}{after}",
         "html": html.escape(whole),
         "base64": base64.b64encode(before.encode() + raw + after.encode()).decode(),

@@ -17,10 +17,23 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [room for room in ("osiris_core", "remote", "adapters") if (ROOT / room).is_dir()]
 
-ONLY_IMPORTER = {"docker": "adapters/docker", "e2b": "adapters/e2b", "jsonrpcserver": "remote/methods.py"}
+ONLY_IMPORTER = {
+    "adbc_driver_manager": "osiris_core/drivers/postgres_client.py",
+    "adbc_driver_postgresql": "osiris_core/drivers/postgres_client.py",
+    "certifi": "osiris_core/drivers/http_transport.py",
+    "docker": "adapters/docker",
+    "e2b": "adapters/e2b",
+    "httpx": "osiris_core/drivers/http_transport.py",
+    "jsonrpcserver": "remote/methods.py",
+    "keyring": "osiris_core/secret_sources.py",
+    "pymysql": "osiris_core/drivers/mysql_client.py",
+}
 """Each vendor library has one file, or one adapter's files, that know it."""
 
-HEAVY = ["structlog", "rich", "tenacity", "jsonrpcserver", "docker", "psutil", "e2b", "pandas", "pytest"]
+HEAVY = [
+    "structlog", "rich", "tenacity", "jsonrpcserver", "docker", "psutil", "e2b", "pandas", "pytest", "httpx", "keyring",
+    "asyncio", "pymysql", "adbc_driver_manager",
+]  # fmt: skip
 """What a run on this machine that goes well does not pay for."""
 
 
@@ -36,6 +49,8 @@ def imported_names(tree: ast.AST) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
     return found
 
 

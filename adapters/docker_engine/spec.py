@@ -24,6 +24,7 @@ WORKSPACE_DIR = "/app/run_id"
 SCRATCH = "/tmp"  # noqa: S108 - in the container, where nobody else is
 """What programs take for granted that they can write to; the image itself cannot be written to."""
 
+HOST_NAME = "host.docker.internal"
 DEFAULT_UID = 10001
 """Who a container's processes are when root runs us: nobody that an image or a machine knows."""
 
@@ -66,6 +67,9 @@ def container_body(spec: ContainerSpec, config: DockerConfig) -> dict[str, Any]:
         "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
         "RestartPolicy": {"Name": "no"},
     }
+    if spec.network != "none":
+        # The engine's machine, by the name that Docker has for it on every system.
+        host["ExtraHosts"] = [f"{HOST_NAME}:host-gateway"]
     if config.memory_bytes is not None:
         host |= {"Memory": config.memory_bytes, "MemorySwap": config.memory_bytes}
     if config.cpu is not None:

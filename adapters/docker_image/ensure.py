@@ -17,7 +17,8 @@ from adapters.docker_image.pull import had_image, inspect_image
 from adapters.docker_image.watch import Watch
 from adapters.docker_image.worker import HASH_LABEL, WORKER_LABEL, WORKER_PYTHON, build_worker, worker_recipe
 from osiris_core.redaction import Redactor
-from osiris_core.secrets import substitute
+from osiris_core.secret_sources import find_value
+from osiris_core.secrets import references, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,8 +84,9 @@ def credentials(config: DockerConfig, values: Mapping[str, str]) -> dict[str, st
     """The values of `registry_auth`, for this one use. Raises ImageError when a variable is not set."""
     if config.registry_auth is None:
         return None
+    outside = {name: value for name, _ in references(config.registry_auth) if (value := find_value(name)) is not None}
     try:
-        found: dict[str, str] = substitute(dict(config.registry_auth), values)
+        found: dict[str, str] = substitute(dict(config.registry_auth), {**outside, **values})
     except KeyError as exc:
         raise ImageError(f"registry_auth: the variable {exc.args[0]} is not set; export it") from None
     return found

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, NoReturn
 from adapters.docker_image.errors import ImageError
 from adapters.docker_image.watch import MakingLog, Watch, cache_folder
 from osiris_core.errors import FailureClass
-from remote.requirements import required_packages, requirement_problem
+from remote.requirements import required_packages, requirement_problem, with_driver_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from adapters.docker_engine.config import DockerConfig
     from adapters.docker_image.base import BasePython
 
 _PIP = (sys.executable, "-m", "pip")
@@ -36,6 +37,18 @@ def required(extra: Sequence[str], *, pinned: bool = True) -> list[str]:
         return required_packages(extra, pinned=pinned)
     except ValueError as exc:
         raise ImageError(str(exc)) from exc
+
+
+def with_packages(config: DockerConfig, drivers: Iterable[str]) -> DockerConfig:
+    """
+    The settings with the packages that these drivers ask for.
+
+    An image that is ready, or made from a Dockerfile, holds what it holds.
+    """
+    if config.image is not None or config.dockerfile is not None:
+        return config
+    requirements = with_driver_packages(config.requirements, drivers, pinned=config.wheels_dir is None)
+    return config.model_copy(update={"requirements": requirements})
 
 
 def wheel_names(folder: Path) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from e2b import E2B
 
 from osiris_core.redaction import Redactor
-from osiris_core.secrets import substitute
+from osiris_core.secret_sources import find_value
+from osiris_core.secrets import references, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,13 +22,9 @@ MISSING_KEY_HINT = f"export {KEY_VARIABLE}, or set api_key to ${{NAME}}; keys ar
 
 def key_of(config: E2BConfig, environment: Mapping[str, str]) -> str | None:
     """The account's key: of the configuration, of the variable that it names, or of E2B_API_KEY; None for none."""
-    values = {**os.environ, **environment}
-    if config.api_key is None:
-        return values.get(KEY_VARIABLE) or None
-    try:
-        return str(substitute(config.api_key.get_secret_value(), values)) or None
-    except KeyError:
-        return None
+    written = config.api_key.get_secret_value() if config.api_key is not None else f"${{{KEY_VARIABLE}}}"
+    values = {name: environment.get(name) or find_value(name) or "" for name, _ in references(written)}
+    return str(substitute(written, values)) or None
 
 
 class Account:

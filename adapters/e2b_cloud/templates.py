@@ -12,9 +12,8 @@ import e2b
 
 from adapters.e2b_cloud.errors import translate
 from adapters.e2b_cloud.loop import PrivateLoop
-from osiris_core.driver import DriverRegistry
 from osiris_core.errors import FailureClass
-from remote.requirements import required_packages, requirement_name
+from remote.requirements import required_packages, with_driver_packages
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
@@ -55,10 +54,8 @@ def with_packages(config: E2BConfig, drivers: Iterable[str]) -> E2BConfig:
     """
     if config.template is not None:
         return config
-    wanted = [item for name in drivers for item in getattr(DriverRegistry.get(name), "packages", ())]
-    named = {requirement_name(item) for item in config.requirements}
-    further = sorted({item for item in wanted if requirement_name(item) not in named})
-    return config.model_copy(update={"requirements": (*config.requirements, *further)}) if further else config
+    requirements = with_driver_packages(config.requirements, drivers, pinned=True)
+    return config.model_copy(update={"requirements": requirements})
 
 
 def set_up(account: Account, config: E2BConfig, progress: Callable[[str], None]) -> str | None:

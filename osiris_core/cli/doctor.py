@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from osiris_core.cli import exits, formatting, stdout
+from osiris_core.cli.check import Check
 from osiris_core.cli.command import Command
 from osiris_core.cli.extras import DISTRIBUTION, installed, requirements
 from osiris_core.cli.options import json_option
@@ -19,22 +20,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass
-class Check:
-    """One thing looked at: `ok`, `note` (nothing is wrong), or `broken`, with what to do about it."""
-
-    name: str
-    state: str
-    detail: str
-    fix: str = ""
-
-
 @click.command(cls=Command)
+@click.option(
+    "--connections",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[FILE]",
+    help="Check every connection instead: reach it, log in, change nothing. Without FILE those that a run would use.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=10,
+    help="How long one connection may take, in seconds.",
+)
 @json_option
-def doctor(as_json: bool) -> int:
-    """Check versions, plugins, optional extras and the session root, and show what a run may use. Exit code 1 if
-    something is broken."""
-    checks = [*_versions(), *_extras(), *_resources(), _session_root(), *_plugins()]
+def doctor(connections: str | None, timeout_s: float, as_json: bool) -> int:
+    """Check versions, plugins, optional extras and the session root, and show what a run may use; or, with
+    --connections, each connection. Exit code 1 if something is broken."""
+    if connections is not None:
+        from osiris_core.cli.connection_checks import check_connections
+
+        checks = check_connections(connections or None, timeout_s)
+    else:
+        checks = [*_versions(), *_extras(), *_resources(), _session_root(), *_plugins()]
     broken = [check for check in checks if check.state == "broken"]
     if as_json:
         stdout.write_json({"status": "broken" if broken else "ok", "checks": [asdict(check) for check in checks]})

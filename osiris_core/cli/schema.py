@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import click
@@ -54,8 +55,42 @@ def manifest_schema(as_json: bool) -> None:  # noqa: ARG001 - the result is JSON
 @schema.command("connections")
 @json_option
 def connections_schema(as_json: bool) -> None:  # noqa: ARG001
-    """The schema of osiris_connections.yaml."""
-    _write(CONNECTIONS)
+    """The schema of osiris_connections.yaml, with the keys of every family whose drivers are installed."""
+    document = copy.deepcopy(CONNECTIONS)
+    families: Any = document["properties"]["connections"]  # type: ignore[index]
+    alias = families["additionalProperties"]["additionalProperties"]
+    families["properties"] = {
+        family: {"type": "object", "additionalProperties": _connection_schema(models, alias)}
+        for family, models in sorted(_families().items())
+    }
+    _write(document)
+
+
+def _families() -> dict[str, list[Any]]:
+    """The models of the connections of each family."""
+    from osiris_core.cli.catalogue import drivers
+    from osiris_core.lifting import connection_models
+
+    found: dict[str, list[Any]] = {}
+    for entry in drivers().entries():
+        family = getattr(entry.cls, "connection_family", None)
+        if entry.cls is not None and family is not None and (models := connection_models(entry.cls)):
+            found.setdefault(family, models)
+    return found
+
+
+def _connection_schema(models: list[Any], alias: dict[str, Any]) -> dict[str, Any]:
+    """One connection of a family. Any value may also be, or hold, a reference."""
+    reference = {"type": "string", "pattern": r"\$\{"}
+    properties = dict(alias["properties"])
+    required: set[str] = set()
+    for model in models:
+        schema = model.model_json_schema()
+        required |= set(schema.get("required", ()))
+        for name, value in schema["properties"].items():
+            described = {key: value[key] for key in ("description", "default") if key in value}
+            properties[name] = {**described, "anyOf": [value, reference]}
+    return {"type": "object", "properties": properties, "required": sorted(required), "additionalProperties": False}
 
 
 @schema.command("model-run")

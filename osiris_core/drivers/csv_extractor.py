@@ -10,6 +10,7 @@ from osiris_core.drivers.csv_blocks import BrokenRecord
 from osiris_core.drivers.csv_encoding import UnreadableText, find_bad_utf8
 from osiris_core.drivers.csv_extractor_config import CsvExtractorConfig
 from osiris_core.drivers.csv_passes import BadBlock, BadValue, CsvPasses
+from osiris_core.drivers.filesystem_connection import check_folder
 from osiris_core.errors import StepError
 from osiris_core.suggestion import did_you_mean
 
@@ -34,6 +35,8 @@ class CsvExtractor:
     repeatable = True
     needs_network = False
     takes_inputs = "none"
+    connection_family = "filesystem"
+    connection_optional = True
     example = """\
 - id: extract-orders
   driver: filesystem.csv_extractor
@@ -45,6 +48,10 @@ class CsvExtractor:
     @classmethod
     def output_names(cls, config: Any) -> frozenset[str]:  # noqa: ARG003 - the contract's
         return frozenset({"df"})
+
+    @classmethod
+    def check_connection(cls, connection: Mapping[str, Any], timeout_s: float) -> str:  # noqa: ARG003 - the contract's
+        return check_folder(connection)
 
     def run(
         self,

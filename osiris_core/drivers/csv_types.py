@@ -164,6 +164,7 @@ _NAMED: dict[str, Any] = {
     **{name: pa.bool_() for name in ("boolean",)},
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", "UTC"),
     "datetime": pa.timestamp("us"),
     "datetime64": pa.timestamp("us"),
     "datetime64[ns]": pa.timestamp("ns"),

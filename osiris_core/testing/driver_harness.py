@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.attempt import Place, Share, StepRunner
@@ -43,16 +44,18 @@ def run_driver(
     memory_budget_bytes: int = 256 << 20,
     table_budget_bytes: int = 256 << 20,
     threads: int = 2,
+    run_key: str | None = None,
 ) -> DriverRun:
     """
     Run `driver` once and return what it did; whatever it raises is raised.
 
     Input paths of the configuration resolve against `directory`; artifacts, work files and the journal go
-    into folders below it. `token` lets a test cancel the step from another thread.
+    into folders below it. `token` lets a test cancel the step from another thread; two calls with one `run_key` are
+    two tries of one step.
     """
     model = config_model(driver)
     values = {f"given-{number}": value for number, value in enumerate(secrets)}
-    marked = marked_secret_fields(model) if model is not None else set()
+    marked = marked_secret_fields(model) if model is not None else frozenset()
     settings = SecretLifter("step", marked, values).lift(with_path_defaults(model, config) if model else dict(config))
     redactor = Redactor(values.values())
     if environment is None:
@@ -64,6 +67,7 @@ def run_driver(
         checkpoints_dir=directory / "checkpoints",
         environment=dict(environment),
         locate=lambda _, path: str(directory / path),
+        run_key=run_key or token_hex(16),
     )
     store = TableStore(directory / "spill", table_budget_bytes)
     with Journal(directory / JOURNAL_NAME, place.session_id) as journal:
@@ -72,7 +76,10 @@ def run_driver(
         given = SecretValues(values)
         runner = StepRunner(place, share, store, origin, given, {}, redactor, lambda _: driver, keep_work_dirs=True)
         step = StepPlan("step", driver.__name__, settings)
-        result = runner.run(step, 1, dict(inputs or {}), token or CancelToken())
+        try:
+            result = runner.run(step, 1, dict(inputs or {}), token or CancelToken())
+        finally:
+            runner.pool.close()
     return DriverRun(
         outputs=result.outputs,
         events=list(read_events(journal.path)),

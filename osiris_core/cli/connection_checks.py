@@ -1,0 +1,120 @@
+"""Every connection of a file, really tried: does it answer, and does it let us in. Shows no secret."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.cli.catalogue import drivers
+from osiris_core.cli.check import Check
+from osiris_core.connections import ConnectionBook
+from osiris_core.errors import DriverNotInstalled
+from osiris_core.lifting import marked_in_connection
+from osiris_core.redaction import Redactor
+from osiris_core.secret_sources import find_value, how_to_give
+from osiris_core.secrets import references, substitute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+GRACE_S = 2.0
+"""How much longer than its time a check may take before it is given up."""
+AT_A_TIME = 8
+
+
+def check_connections(file: str | None, timeout_s: float) -> list[Check]:
+    """
+    One check for each `@family.alias`, in the order of their names, whatever became of the others.
+
+    Raises:
+        ManifestError: The file is missing or not well formed.
+    """
+    book = ConnectionBook.find(file, Path.cwd())
+    if not book.names():
+        return [Check("connections", "note", f"no connection in {book.file}" if book.file else "no connections file")]
+    drivers = _checking_drivers()
+    slots = threading.BoundedSemaphore(AT_A_TIME)
+    waiting = [(name, _begin(name, book, drivers, timeout_s, slots)) for name in book.names()]
+    return [begun if isinstance(begun, Check) else begun.result(timeout_s) for _, begun in waiting]
+
+
+def _checking_drivers() -> dict[str, type[Any]]:
+    """The driver that checks the connections of each family."""
+    found: dict[str, type[Any]] = {}
+    for entry in drivers().entries():
+        family = getattr(entry.cls, "connection_family", None)
+        if entry.cls is not None and family is not None and callable(getattr(entry.cls, "check_connection", None)):
+            found.setdefault(family, entry.cls)
+    return found
+
+
+class _Attempt:
+    """One connection being tried, in a thread that nobody has to wait for: a client library may hang."""
+
+    def __init__(self, name: str, check: Callable[[], Check], slots: threading.Semaphore) -> None:
+        self._name = name
+        self._answer: Future[Check] = Future()
+        self._begun = threading.Event()
+        threading.Thread(target=self._work, args=(check, slots), name=f"osiris-check-{name}", daemon=True).start()
+
+    def _work(self, check: Callable[[], Check], slots: threading.Semaphore) -> None:
+        with slots:
+            self._begun.set()
+            self._answer.set_result(check())
+
+    def result(self, timeout_s: float) -> Check:
+        self._begun.wait()
+        with suppress(TimeoutError):
+            return self._answer.result(timeout_s + GRACE_S)
+        return Check(self._name, "broken", f"did not answer within {timeout_s:g} s")
+
+
+def _begin(
+    name: str, book: ConnectionBook, drivers: Mapping[str, type[Any]], timeout_s: float, slots: threading.Semaphore
+) -> Check | _Attempt:
+    """What is wrong before anything is reached, or the attempt to reach it."""
+    family = name[1:].partition(".")[0]
+    driver = drivers.get(family)
+    if driver is None:
+        return Check(name, "note", f"no driver here knows how to check a connection of family '{family}'")
+    connection = book.get(name, marked_in_connection(driver))
+    values: dict[str, str] = dict(book.lifted)
+    for variable, default in references(connection):
+        found = None if variable in values else find_value(variable)
+        if found is not None:
+            values[variable] = found
+        elif variable not in values and default is None:
+            message = f"{book.file}:{book.line_of(name)}: the variable {variable} is not set"
+            return Check(name, "broken", message, how_to_give(variable, to_run=False))
+    given = substitute(connection, values)
+    redactor = Redactor(values.values())
+    return _Attempt(name, lambda: _check(name, driver, given, timeout_s, redactor, book), slots)
+
+
+def _check(
+    name: str, driver: type[Any], given: dict[str, Any], timeout_s: float, redactor: Redactor, book: ConnectionBook
+) -> Check:
+    try:
+        return Check(name, "ok", redactor.text(str(driver.check_connection(given, timeout_s))))
+    except DriverNotInstalled as exc:
+        return Check(name, "note", redactor.text(str(exc)))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is this connection's
+        return Check(name, "broken", redactor.text(_words(exc, book, name)))
+
+
+def _words(error: Exception, book: ConnectionBook, name: str) -> str:
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error) or type(error).__name__
+    found = []
+    for item in error.errors(include_url=False, include_input=False):
+        line = book.line_of(name, item["loc"]) or book.line_of(name)
+        message = item["msg"].removeprefix("Value error, ")
+        message = {"extra_forbidden": "there is no such key", "missing": "is missing"}.get(item["type"], message)
+        key = ".".join(map(str, item["loc"]))
+        found.append(f"{book.file}:{line}: {key}{': ' if key else ''}{message}")
+    return "; ".join(found)
