@@ -392,7 +392,9 @@ def test_stop_ends_everything_and_may_be_repeated(
 
 def test_a_half_made_place_is_removed(make: Callable[..., DockerSandbox], tmp_path: Path, docker_client: Any) -> None:
     """When the container could not be made or started, its volume goes all the same; after stop nothing is made."""
-    refused = make(volumes=(f"{tmp_path}/nosuch:/data",))
+    (tmp_path / "soon_gone").mkdir()
+    refused = make(volumes=(f"{tmp_path}/soon_gone:/data",))
+    (tmp_path / "soon_gone").rmdir()
     with pytest.raises(SandboxError, match="cannot be made"):
         refused.start()
     refused.stop()

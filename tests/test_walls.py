@@ -23,7 +23,7 @@ ONLY_IMPORTER = {
     "certifi": "osiris_core/drivers/http_transport.py",
     "docker": "adapters/docker",
     "e2b": "adapters/e2b",
-    "httpx": "osiris_core/drivers/http_transport.py",
+    "httpx": ("osiris_core/drivers/http_transport.py", "adapters/e2b_cloud/errors.py"),  # the SDK of e2b raises it
     "jsonrpcserver": "remote/methods.py",
     "keyring": "osiris_core/secret_sources.py",
     "pymysql": "osiris_core/drivers/mysql_client.py",
