@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
 import secrets
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 START_LIMIT_S = 40
+_PR_SET_PDEATHSIG = 1
 BRIDGE = "172.17.0.1"
 """Docker's bridge, by which a container reaches this machine."""
+
+
+def _die_with_us() -> None:
+    """In the child: a session of tests that is killed leaves no server."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -75,7 +82,7 @@ class DatabaseServer:
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                **self.as_account,
+                preexec_fn=_die_with_us, **self.as_account,
             )  # fmt: skip
         give_up_s = time.monotonic() + START_LIMIT_S
         while time.monotonic() < give_up_s:
