@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 __all__ = ["DockerAdapter", "DockerConfig"]
 
 
+HOST_GAPS = {
+    "python": "engine: host runs `command` steps only, in images that need no Python",
+    "command-not-found": "only the container knows which programs it has, and says so in its own words",
+}
+
+
 class DockerAdapter(RemoteAdapter):
     """
     Runs manifests in containers of Docker Engine: not as root, without capabilities and, unless a driver needs one,
@@ -65,6 +71,10 @@ cpu: 2
         self._missing: dict[str, dict[str, str]] = {}
         self._engine_runs: set[EngineRun] = set()
         self._places: dict[str, CommandPlace] = {}
+
+    @property
+    def known_gaps(self) -> Mapping[str, str]:
+        return {} if self.config.engine == "worker" else HOST_GAPS
 
     @classmethod
     def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:
