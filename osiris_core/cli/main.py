@@ -25,6 +25,11 @@ COMMANDS = {
     "drivers": (f"{_HERE}.drivers:drivers", "Look at drivers: list, show.", False),
     "adapters": (f"{_HERE}.adapters:adapters", "Look at adapters: list, show, schema.", False),
     "backends": (f"{_HERE}.adapters:adapters", "The same as `adapters`.", True),
+    "conformance": (
+        f"{_HERE}.conformance:conformance",
+        "Check that an adapter keeps what every adapter promises.",
+        False,
+    ),
     "doctor": (f"{_HERE}.doctor:doctor", "Check this installation and what it may use.", False),
 }
 

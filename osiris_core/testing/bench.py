@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 import traceback
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from osiris_core.testing.candidate import Candidate
     from osiris_core.testing.check import Check
     from osiris_core.testing.parity_stage import Stage
+    from osiris_core.testing.trial import Controller
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Bench:
         left_behind: What of the runs of a session directory is still in the adapter's place, a sentence each; besides
             what the adapter's own `leftovers` tells.
         runs_at_once: How many runs the checks start side by side.
+        controllers: Processes that run something for the check at hand; they do not outlive it.
     """
 
     candidate: Candidate
@@ -57,7 +61,9 @@ class Bench:
     known_gaps: Mapping[str, str] = field(default_factory=dict)
     left_behind: Callable[[Path], Iterable[str]] = lambda _: ()
     runs_at_once: int = 50
+    controllers: list[Controller] = field(default_factory=list)
     _seen: dict[Any, Evidence] = field(default_factory=dict)
+    _made: weakref.WeakSet[ExecutionAdapter] = field(default_factory=weakref.WeakSet)
 
     def verdict(self, check: Check) -> Verdict:
         """Run a check, unless it is a gap; whatever goes wrong is a fault of the adapter's."""
@@ -78,32 +84,51 @@ class Bench:
         folder = self.folder / f"{len(list(self.folder.iterdir())) + 1}-{check.name}"
         folder.mkdir()
         evidence = Evidence(folder)
-        worker = threading.Thread(target=self._gather, args=(check, evidence), name=f"check {check.name}", daemon=True)
+        if check.scenario is not None and not check.scenario.without_local:
+            with captured_streams():
+                evidence.reference = self.stage.reference(check.scenario)
+        try:
+            with captured_streams() as streams:
+                self._within_limit(check, evidence)
+        finally:
+            self.clear_up(evidence)
+        evidence.streams = streams.written
+        if check.scenario is None:
+            self._seen[check.run] = evidence
+        return evidence
+
+    def _within_limit(self, check: Check, evidence: Evidence) -> None:
+        """Run it in a thread that can be left behind: an adapter that hangs must not hang its report."""
+
+        def work() -> None:
+            try:
+                check.run(self, evidence)
+            except BaseException:  # noqa: BLE001 - an adapter may raise anything; it is told as what it is
+                evidence.error = traceback.format_exc()
+
+        worker = threading.Thread(target=work, name=f"check {check.name}", daemon=True)
         worker.start()
         worker.join(check.limit_s)
         if worker.is_alive():
             where = "".join(traceback.format_stack(sys._current_frames()[worker.ident or 0]))
             evidence.error = f"it is not over after {check.limit_s:g} s, and was left where it is:\n{where}"
-        if check.scenario is None:
-            self._seen[check.run] = evidence
-        return evidence
 
-    def _gather(self, check: Check, evidence: Evidence) -> None:
-        try:
-            if check.scenario is not None and not check.scenario.without_local:
-                evidence.reference = self.stage.reference(check.scenario)
-            with captured_streams() as streams:
-                check.run(self, evidence)
-        except BaseException:  # noqa: BLE001 - an adapter may raise anything; it is told as what it is
-            evidence.error = traceback.format_exc()
-        else:
-            evidence.streams = streams.written
+    def clear_up(self, evidence: Evidence) -> None:
+        """Take down what is left of its runs, and end it: the next check is not to pay for this one."""
+        for controller in self.controllers:
+            controller.kill()
+        self.controllers.clear()
+        for adapter in list(self._made):
+            with suppress(Exception):  # what was left where it hangs
+                adapter.cancel("its check is over")
         evidence.remains = list(self._remains(evidence.folder))
         evidence.look_for_processes()
 
     def make(self, **settings: Any) -> ExecutionAdapter:
         """A new adapter, set up as the one under test is but for `settings`; whoever asked closes it."""
-        return self.candidate.make((str(self.stage.code),), **settings)
+        adapter = self.candidate.make((str(self.stage.code),), **settings)
+        self._made.add(adapter)
+        return adapter
 
     def recipe(self) -> dict[str, Any]:
         """What a controller of its own makes such an adapter of."""

@@ -127,6 +127,7 @@ class Controller:
         self.process.stdin.write(json.dumps({**bench.recipe(), **told}))
         self.process.stdin.close()
         self.process.stdin = None
+        bench.controllers.append(self)
 
     def wait_for_ready(self, step_id: str) -> None:
         """Its run has come to this step."""
@@ -138,8 +139,11 @@ class Controller:
             raise ChildProcessError(f"a controller of its own ended early: {self.end()}")
 
     def kill(self) -> None:
+        """As `kill -9` does; may be called twice."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def interrupt(self) -> None:
         """What Ctrl-C does."""
