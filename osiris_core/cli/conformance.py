@@ -14,6 +14,9 @@ import click
 from osiris_core.cli import exits, formatting, stdout
 from osiris_core.cli.command import Command
 from osiris_core.cli.options import RunOptions, complete_adapters, json_option
+from osiris_core.cli.request import configured_adapter
+from osiris_core.errors import OsirisError, PreparationError, Problem
+from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +58,12 @@ def conformance(
     from osiris_core.testing.conformance_page import WRITERS, verdict_of
     from osiris_core.testing.conformance_report import report_of
 
-    found, checks = _request(adapter, config, reports, only, needs_place=not only_list)
+    problems: list[Problem] = []
+    found = _adapter(adapter, config, problems, needs_place=not only_list)
+    checks = _checks(only, problems)
+    _check_folders(reports, work_dir, problems)
+    if problems or found is None:
+        raise PreparationError(problems)
     candidate = Candidate.of(found)
     if only_list:
         _list(candidate, checks, as_json=as_json)
@@ -75,49 +83,51 @@ def conformance(
     return exits.FAILED if report["counts"]["fails"] else exits.COMPLETED
 
 
-def _request(
-    name: str, config: str | None, reports: Sequence[str], only: Sequence[str], *, needs_place: bool
-) -> tuple[ExecutionAdapter, list[Check]]:
-    """
-    The adapter and its checks.
-
-    Raises:
-        PreparationError: With everything that is wrong with the options.
-    """
-    from osiris_core.cli.request import configured_adapter
-    from osiris_core.errors import OsirisError, PreparationError, Problem
-    from osiris_core.suggestion import did_you_mean
+def _adapter(name: str, config: str | None, problems: list[Problem], *, needs_place: bool) -> ExecutionAdapter | None:
     from osiris_core.testing.checks import CHECKS, unknown_gaps
-    from osiris_core.testing.conformance_page import WRITERS
 
-    problems, adapter = [], None
     try:
         adapter = configured_adapter(RunOptions(manifest="", adapter=name, config=config))
     except PreparationError as exc:
         problems += exc.problems
+        return None
     except OsirisError as exc:
         problems.append(Problem(str(exc)))
-    if adapter is not None:
-        for gap in unknown_gaps(getattr(adapter, "known_gaps", {}), CHECKS):
-            problems.append(Problem(f"adapter '{name}' names a gap '{gap}', and there is no such check"))
-        reason = adapter.unusable() if needs_place and hasattr(adapter, "unusable") else None
-        if reason is not None:
-            problems.append(Problem(f"nothing can be run by adapter '{name}': {reason}"))
-    known = {check.name: check for check in CHECKS}
-    for wanted in only:
-        if wanted not in known:
-            hint = did_you_mean(wanted, known) or f"osiris conformance {name} --list"
-            problems.append(Problem(f"there is no check '{wanted}'", key="--only", hint=hint))
+        return None
+    unknown = unknown_gaps(getattr(adapter, "known_gaps", {}), CHECKS)
+    problems += [Problem(f"adapter '{name}' names a gap '{gap}', and there is no such check") for gap in unknown]
+    reason = adapter.unusable() if needs_place and hasattr(adapter, "unusable") else None
+    if reason is not None:
+        problems.append(Problem(f"nothing can be run by adapter '{name}': {reason}"))
+    return adapter
+
+
+def _checks(only: Sequence[str], problems: list[Problem]) -> list[Check]:
+    from osiris_core.testing.checks import CHECKS
+
+    known = [check.name for check in CHECKS]
+    for name in only:
+        if name not in known:
+            hint = did_you_mean(name, known) or "see --list"
+            problems.append(Problem(f"there is no check '{name}'", key="--only", hint=hint))
+    return [check for check in CHECKS if not only or check.name in only]
+
+
+def _check_folders(reports: Sequence[str], work_dir: str | None, problems: list[Problem]) -> None:
+    from osiris_core.testing.conformance_page import WRITERS
+
     for file in reports:
         if Path(file).suffix.lower() not in WRITERS:
-            hint = f"end it with {', '.join(WRITERS)}"
-            problems.append(Problem(f"it cannot be told what kind of report {file} is", key="--report", hint=hint))
+            message, hint = f"it cannot be told what kind of report {file} is", f"end it with {', '.join(WRITERS)}"
+            problems.append(Problem(message, key="--report", hint=hint))
         elif not Path(file).absolute().parent.is_dir():
             problems.append(Problem(f"there is no folder {Path(file).absolute().parent}", key="--report"))
-    if problems:
-        raise PreparationError(problems)
-    assert adapter is not None
-    return adapter, [check for check in CHECKS if not only or check.name in only]
+    if (
+        work_dir is not None
+        and Path(work_dir).exists()
+        and (not Path(work_dir).is_dir() or any(Path(work_dir).iterdir()))
+    ):
+        problems.append(Problem(f"{work_dir} is there", key="--work-dir", hint="name a new or empty folder"))
 
 
 def _verdicts(candidate: Candidate, checks: Sequence[Check], work_dir: str | None) -> list[Verdict]:
@@ -127,9 +137,11 @@ def _verdicts(candidate: Candidate, checks: Sequence[Check], work_dir: str | Non
 
     verdicts = []
     with ExitStack() as stack:
-        made = tempfile.TemporaryDirectory(prefix="osiris-conformance-", ignore_cleanup_errors=True)
-        folder = Path(stack.enter_context(made) if work_dir is None else work_dir).resolve()
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        if work_dir is None:
+            made = tempfile.TemporaryDirectory(prefix="osiris-conformance-", ignore_cleanup_errors=True)
+            work_dir = stack.enter_context(made)
+        folder = Path(work_dir).resolve()
+        (folder / "runs").mkdir(parents=True)
         bench = Bench(candidate, folder / "runs", Stage(folder / "shared"))
         for number, check in enumerate(checks, 1):
             verdict = bench.verdict(check)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from osiris_core.testing.trial import Controller
 
 
+INTERRUPT_LIMIT_S = 15.0
+"""How long the run under way may take to end at Ctrl-C."""
+
+
 @dataclass(frozen=True)
 class Arrival:
     """
@@ -108,7 +112,12 @@ class Bench:
 
         worker = threading.Thread(target=work, name=f"check {check.name}", daemon=True)
         worker.start()
-        worker.join(check.limit_s)
+        try:
+            worker.join(check.limit_s)
+        except KeyboardInterrupt:
+            self._cancel_all()
+            worker.join(INTERRUPT_LIMIT_S)
+            raise
         if worker.is_alive():
             where = "".join(traceback.format_stack(sys._current_frames()[worker.ident or 0]))
             evidence.error = f"it is not over after {check.limit_s:g} s, and was left where it is:\n{where}"
@@ -118,11 +127,14 @@ class Bench:
         for controller in self.controllers:
             controller.kill()
         self.controllers.clear()
-        for adapter in list(self._made):
-            with suppress(Exception):  # what was left where it hangs
-                adapter.cancel("its check is over")
+        self._cancel_all()
         evidence.remains = list(self._remains(evidence.folder))
         evidence.look_for_processes()
+
+    def _cancel_all(self) -> None:
+        for adapter in list(self._made):
+            with suppress(Exception):  # an adapter under test may do anything
+                adapter.cancel("its check is over")
 
     def make(self, **settings: Any) -> ExecutionAdapter:
         """A new adapter, set up as the one under test is but for `settings`; whoever asked closes it."""

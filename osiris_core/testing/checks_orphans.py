@@ -101,7 +101,7 @@ def removed_orphan(bench: Bench, evidence: Evidence) -> None:
             item.remove()
         evidence.facts["left"] = [f"{item.kind} {item.native_id}" for item in _leftovers(adapter, session_dir)]
     try:
-        wait_until(lambda: not processes_with(marker), "processes of an orphan that was removed are alive", 5.0)
+        wait_until(lambda: not processes_with(marker), "processes of an orphan that was removed are alive", 2.0)
     except TimeoutError:
         evidence.alive = processes_with(marker)
 

@@ -94,19 +94,21 @@ def whole_run(bench: Bench, evidence: Evidence) -> None:
 
 
 def _execute(evidence: Evidence, adapter: ExecutionAdapter, prepared: PreparedRun, there: Any) -> None:
-    watcher = threading.Thread(target=_watch, args=(evidence, Path(there.session_dir)))
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(evidence, Path(there.session_dir), over))
     watcher.start()
     try:
         adapter.execute(prepared, there)
     finally:
+        over.set()
         watcher.join()
 
 
-def _watch(evidence: Evidence, session_dir: Path) -> None:
+def _watch(evidence: Evidence, session_dir: Path, over: threading.Event) -> None:
     """What can be seen while the second step waits."""
     seen = evidence.facts["meanwhile"] = {"status": None, "events": [], "leaks": ["the run was not seen while it ran"]}
     try:
-        wait_for_ready(session_dir, "waits")
+        wait_for_ready(session_dir, "waits", over.is_set)
     except TimeoutError:
         return
     seen["status"] = read_json(session_dir / "status.json")

@@ -26,6 +26,14 @@ _STAGES: dict[Path, Stage] = {}
 _BENCHES: dict[tuple[Path, type], Bench] = {}
 
 
+def shared_stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """One for a session of tests: each scenario is run on `local` once, whatever is compared with it."""
+    base = tmp_path_factory.getbasetemp()
+    if base not in _STAGES:
+        _STAGES[base] = Stage(base / "conformance")
+    return _STAGES[base]
+
+
 class AdapterConformance:
     """
     A subclass, named `Test…`, brings the adapter and names its gaps:
@@ -77,15 +85,12 @@ class AdapterConformance:
     @pytest.fixture
     def bench(self, adapter: ExecutionAdapter, tmp_path_factory: pytest.TempPathFactory) -> Bench:
         """One for all checks of the class; what `local` makes of a scenario is shared by all classes."""
-        base = tmp_path_factory.getbasetemp()
-        if base not in _STAGES:
-            _STAGES[base] = Stage(base / "conformance")
-        key = (base, type(self))
+        key = (tmp_path_factory.getbasetemp(), type(self))
         if key not in _BENCHES:
             _BENCHES[key] = Bench(
                 Candidate.of(adapter),
                 tmp_path_factory.mktemp(type(self).__name__),
-                _STAGES[base],
+                shared_stage(tmp_path_factory),
                 known_gaps=self.known_gaps,
                 left_behind=self.left_behind,
                 runs_at_once=self.runs_at_once,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from osiris_core.adapter import ExecutionAdapter
     from osiris_core.report import RunReport
 
-GONE_LIMIT_S = 2.0
+GONE_LIMIT_S = 1.0
 """How long a process that was ended may take to vanish from the table, on a machine that is busy."""
 
 

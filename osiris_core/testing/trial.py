@@ -77,8 +77,24 @@ def wait_until(condition: Callable[[], bool], what: str, limit_s: float = READY_
         time.sleep(0.02)
 
 
-def wait_for_ready(session_dir: Path, step_id: str) -> None:
-    wait_until(lambda: said(session_dir, step_id), f"step '{step_id}' of {session_dir.name} has not said that it runs")
+def is_over(session_dir: Path) -> bool:
+    """Whether the journal of a run has its end."""
+    journal = session_dir / JOURNAL_NAME
+    events = read_events(journal) if journal.exists() else ()
+    return any(event["event"] in ("run.complete", "run.error") for event in events)
+
+
+def wait_for_ready(session_dir: Path, step_id: str, over: Callable[[], bool] = lambda: False) -> None:
+    """
+    A step of a run that goes on has said that it runs.
+
+    Raises:
+        TimeoutError: It does not, or the run was over before.
+    """
+    what = f"step '{step_id}' of {session_dir.name} has not said that it runs"
+    wait_until(lambda: said(session_dir, step_id) or is_over(session_dir) or over(), what)
+    if over() or not said(session_dir, step_id):
+        raise TimeoutError(f"the run was over, and {what}")
 
 
 class Background:
@@ -131,12 +147,7 @@ class Controller:
 
     def wait_for_ready(self, step_id: str) -> None:
         """Its run has come to this step."""
-        wait_until(
-            lambda: said(self.session_dir, step_id) or self.process.poll() is not None,
-            f"step '{step_id}' of a controller of its own has not said that it runs",
-        )
-        if self.process.poll() is not None:
-            raise ChildProcessError(f"a controller of its own ended early: {self.end()}")
+        wait_for_ready(self.session_dir, step_id, over=lambda: self.process.poll() is not None)
 
     def kill(self) -> None:
         """As `kill -9` does; may be called twice."""
