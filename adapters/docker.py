@@ -25,7 +25,7 @@ from remote.adapter import RemoteAdapter
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from adapters.docker_engine.client import Client
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from osiris_core.records import RunSummary
 
 __all__ = ["DockerAdapter", "DockerConfig"]
+
+
+HOST_GAPS = {
+    "python": "engine: host runs `command` steps only, in images that need no Python",
+    "command-not-found": "only the container knows which programs it has, and says so in its own words",
+}
 
 
 class DockerAdapter(RemoteAdapter):
@@ -62,6 +68,10 @@ cpu: 2
         self._digests: dict[str, DigestQueue] = {}
         self._engine_runs: set[EngineRun] = set()
         self._places: dict[str, CommandPlace] = {}
+
+    @property
+    def known_gaps(self) -> Mapping[str, str]:
+        return HOST_GAPS if self.config.engine == "host" else {}
 
     @classmethod
     def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:

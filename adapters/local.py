@@ -13,10 +13,25 @@ from osiris_core.driver import DriverRegistry
 from osiris_core.engine_run import EngineRun
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
     from osiris_core.context import ExecutionContext
     from osiris_core.records import RunSummary
+
+
+_CRASH = "the engine is in the caller's process, which would end with it"
+_ORPHAN = "a command outlives a kill -9 of its controller, which is the only one that knows it"
+KNOWN_GAPS = {
+    **dict.fromkeys(("segfault", "abort", "exit", "killed"), _CRASH),
+    "holds-the-lock": "the engine is in the caller's process: who holds its interpreter's lock stops it too",
+    "stubborn": "a thread that does not stop cannot be ended: it is left behind",
+    "children-of-a-driver": "the children of a Python driver cannot be told from those of the caller",
+    "long-line": "what Python drivers print goes where the caller's prints go",
+    "orphan-is-cancelled": _ORPHAN,
+    "orphan-is-removed": _ORPHAN,
+}
 
 
 class LocalConfig(CommandSettings):
@@ -51,8 +66,8 @@ class LocalAdapter(ExecutionAdapter):
     """
     Runs steps in threads of this process.
 
-    Named gaps: Python drivers see the caller's `os.environ` and working directory (their own are in `ctx`), a step
-    that does not stop leaves its thread behind, and a memory limit binds the engine's tables and DuckDB only.
+    `known_gaps` has what that means. Besides, Python drivers see the caller's `os.environ` and working directory (their
+    own are in `ctx`), and a memory limit binds the engine's tables and DuckDB only.
     """
 
     name = "local"
@@ -62,6 +77,10 @@ class LocalAdapter(ExecutionAdapter):
     def __init__(self, config: AdapterConfig | None = None) -> None:
         super().__init__(config)
         self._engine_runs: set[EngineRun] = set()
+
+    @property
+    def known_gaps(self) -> Mapping[str, str]:
+        return KNOWN_GAPS
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         assert run.session is not None

@@ -260,6 +260,8 @@ class ExecutionAdapter(ABC):
             raise PhaseError(f"the run of session {context.session_id} is this adapter's own")
         self._phases.pop(context.session_dir, None)
         cancel = cancel or earlier.cancel_reason
+        if not self.outlives_controller:
+            self._end_what_is_left(earlier)
         if cancel is None and not self.outlives_controller and not earlier.told.ended and not earlier.told.host_end:
             return self._run_again(earlier, context)
         with phase_logged("attach", context), Attachment(self, earlier, context) as attachment:
@@ -300,9 +302,9 @@ class ExecutionAdapter(ABC):
             if Phase.EXECUTING in self._phases.values():
                 self.cancel("the adapter was closed")
             for session_dir, run in list(self._runs.items()):
-                if self._phases[session_dir] is Phase.EXECUTING:
+                if self._phases.get(session_dir) is Phase.EXECUTING:
                     run.executed.wait()
-                if self._phases[session_dir] is Phase.EXECUTED:
+                if self._phases.get(session_dir) is Phase.EXECUTED:
                     self._collect(session_dir, run, None)
         finally:
             self._runs.clear()
@@ -315,6 +317,11 @@ class ExecutionAdapter(ABC):
         self.close()
 
     # What an adapter adds.
+
+    @property
+    def known_gaps(self) -> Mapping[str, str]:
+        """What it cannot do though every adapter promises it: names or tags of conformance checks, with reasons."""
+        return {}
 
     @property
     def outlives_controller(self) -> bool:
@@ -427,11 +434,14 @@ class ExecutionAdapter(ABC):
             run.error = run.summary.error
             raise error_of(run.summary.error or {}, run.summary.status, run.summary.failed_step_id)
 
-    def _run_again(self, earlier: EarlierRun, context: ExecutionContext) -> RunReport:
-        """The engine died with its controller: a new attempt does what it did not finish."""
+    def _end_what_is_left(self, earlier: EarlierRun) -> None:
+        """The engine died with its controller; what it had started elsewhere did not, and nobody waits for it."""
         for item in self.leftovers([earlier.layout.root]):
             if Path(item.session_dir) == earlier.layout.root:
                 item.remove()
+
+    def _run_again(self, earlier: EarlierRun, context: ExecutionContext) -> RunReport:
+        """A new attempt does what the dead one did not finish."""
         run = self._runs[context.session_dir] = Run(earlier.prepared, extra={"attached": True})
         try:
             self.execute(run.prepared, replace(context, resume=True))

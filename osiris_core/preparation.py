@@ -70,7 +70,7 @@ class Preparation:
             self._step(index, step, params)
         plans, plan_problems = plan_steps(self.manifest, self.outputs)
         self.problems.extend(plan_problems)
-        self.problems.extend(_missing_variable(name, step_ids) for name, step_ids in self.missing.items())
+        self.problems.extend(self._missing_variable(name, step_ids) for name, step_ids in self.missing.items())
         if self.problems:
             raise PreparationError(self.problems)
         steps = [{key: value for key, value in plan.to_json().items() if key != "config"} for plan in plans]
@@ -110,6 +110,15 @@ class Preparation:
     def _report(self, index: int, step: Step, key: str, message: str, hint: str | None = None) -> None:
         line = self.manifest.line_of("steps", index, *(key.split(".") if key else ()))
         self.problems.append(Problem(message, step.id, key or None, self.manifest.file, line, hint))
+
+    def _missing_variable(self, name: str, step_ids: list[str]) -> Problem:
+        index = next(index for index, step in enumerate(self.manifest.steps) if step.id == step_ids[0])
+        also = f"; also used by {', '.join(step_ids[1:])}" if step_ids[1:] else ""
+        message, hint = f"the variable {name} is not set", f"{how_to_give(name)}{also}"
+        if name in os.environ:
+            message, hint = f"the variable {name} is empty", f"${{{name}:-}} takes it as it is{also}"
+        line = self.manifest.line_of("steps", index, "config")
+        return Problem(message, step_ids[0], None, self.manifest.file, line, hint)
 
     def _step(self, index: int, step: Step, params: Mapping[str, Any]) -> None:
         try:
@@ -322,13 +331,6 @@ def _output_names(driver: type[Any], filled: Any) -> frozenset[str] | None:
     except Exception:  # noqa: BLE001 - a user's driver may raise anything; the outputs are then known when it ran
         return None
     return found
-
-
-def _missing_variable(name: str, step_ids: list[str]) -> Problem:
-    also = f"; also used by {', '.join(step_ids[1:])}" if step_ids[1:] else ""
-    if name in os.environ:
-        return Problem(f"the variable {name} is empty", step_ids[0], hint=f"${{{name}:-}} takes it as it is{also}")
-    return Problem(f"the variable {name} is not set", step_ids[0], hint=f"{how_to_give(name)}{also}")
 
 
 def _siblings(source: Path) -> list[str]:

@@ -15,6 +15,7 @@ import html
 import json
 import numbers
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -148,6 +149,7 @@ class Redactor:
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         encoded = sorted({_encoded(form) for form in ordered}, key=lambda form: (-len(form), form))
         self._bytes_pattern = re.compile(b"|".join(map(re.escape, encoded))) if ordered else None
+        self.searched_bytes = encoded
         self.longest_bytes = max(map(len, encoded), default=0)
 
     @property
@@ -210,7 +212,8 @@ class Redactor:
 
 class StreamRedactor:
     """
-    Masks a byte stream cut anywhere: a secret across two pieces is found, at most one secret's length is held back.
+    Masks a byte stream cut anywhere: a secret across two pieces is found, and nothing is held back but what may be
+    the beginning of one.
 
     Feeds may be of any size; the pieces returned by `feed` and `finish`, joined, are the masked stream.
     """
@@ -219,6 +222,8 @@ class StreamRedactor:
         self._redactor = redactor
         self._held = b""
         self._keep = max(0, redactor.longest_bytes - 1)
+        self._forms = sorted(redactor.searched_bytes)
+        self._first_bytes = frozenset(form[0] for form in self._forms)
 
     @property
     def held_bytes(self) -> int:
@@ -229,14 +234,24 @@ class StreamRedactor:
         if not self._keep:
             return data
         joined = self._held + data
-        # Text before the cut can no longer be the start of a secret, unless a secret spans the cut itself.
-        cut = max(0, len(joined) - self._keep)
+        cut = self._next_beginning(joined, max(0, len(joined) - self._keep))
         for match in self._redactor._bytes_pattern.finditer(joined):  # type: ignore[union-attr]
-            if match.start() < cut < match.end():
-                cut = match.end()
+            if match.start() >= cut:
                 break
+            if match.end() > cut:  # what seemed to begin there is in the middle of another one
+                cut = self._next_beginning(joined, match.end())
         self._held = joined[cut:]
         return self._redactor.data(joined[:cut])
+
+    def _next_beginning(self, data: bytes, start: int) -> int:
+        """From where on the rest of `data` may be the beginning of a secret; its length when nowhere."""
+        for at in range(start, len(data)):
+            if data[at] in self._first_bytes:
+                rest = data[at:]
+                nearest = bisect_left(self._forms, rest)
+                if nearest < len(self._forms) and self._forms[nearest].startswith(rest):
+                    return at
+        return len(data)
 
     def finish(self) -> bytes:
         held, self._held = self._held, b""

@@ -31,6 +31,11 @@ COMMANDS = {
         False,
     ),
     "backends": (f"{_HERE}.adapters:adapters", "The same as `adapters`.", True),
+    "conformance": (
+        f"{_HERE}.conformance:conformance",
+        "Check that an adapter keeps what every adapter promises.",
+        False,
+    ),
     "doctor": (f"{_HERE}.doctor:doctor", "Check this installation and what it may use.", False),
 }
 

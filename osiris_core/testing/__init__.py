@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING
 from osiris_core.testing.driver_harness import DriverRun, run_driver
 
 if TYPE_CHECKING:
-    from osiris_core.testing.parity import AdapterParity
+    from osiris_core.testing.bench import Arrival, Bench
+    from osiris_core.testing.check import Check
+    from osiris_core.testing.conformance import AdapterConformance
+    from osiris_core.testing.evidence import Evidence
 
-__all__ = ["AdapterParity", "DriverRun", "run_driver"]
+__all__ = ["AdapterConformance", "Arrival", "Bench", "Check", "DriverRun", "Evidence", "run_driver"]
 
 if not TYPE_CHECKING:
+    _PLACES = {
+        "AdapterConformance": "conformance",  # it needs pytest, the others do not
+        "Arrival": "bench",
+        "Bench": "bench",
+        "Check": "check",
+        "Evidence": "evidence",
+    }
 
     def __getattr__(name):
-        if name != "AdapterParity":
+        if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from osiris_core.testing.parity import AdapterParity  # it needs pytest, `run_driver` does not
+        from importlib import import_module
 
-        return AdapterParity
+        return getattr(import_module(f"osiris_core.testing.{_PLACES[name]}"), name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import osiris_core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from osiris_core.testing.parity_outcome import Outcome
 
@@ -147,17 +147,17 @@ def _json(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
 
 
-def journal_faults(outcome: Outcome) -> Iterator[str]:
+def journal_faults(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What is wrong with a journal in itself: gaps, doubles, an end that is missing or said twice."""
     counts: dict[tuple[str, int], int] = {}
-    for event in outcome.events:
+    for event in events:
         voice = (event["origin"], event["attempt"])
         counts[voice] = counts.get(voice, 0) + 1
         if event["seq"] != counts[voice]:
             yield f"event {counts[voice]} of {voice} has the number {event['seq']}"
             return
-    for attempt in sorted({event["attempt"] for event in outcome.events}):
-        mine = [event for event in outcome.events if event["attempt"] == attempt]
+    for attempt in sorted({event["attempt"] for event in events}):
+        mine = [event for event in events if event["attempt"] == attempt]
         steps_ends = [event["event"] for event in mine if event["event"] in ("steps.complete", "steps.error")]
         run_ends = [event["event"] for event in mine if event["event"] in ("run.complete", "run.error")]
         if mine[0]["event"] != "run.start" or mine[-1]["event"] not in ("run.complete", "run.error"):

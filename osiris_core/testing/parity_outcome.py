@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import ExecutionError, PreparationError
 from osiris_core.journal import JOURNAL_NAME, read_events
+from osiris_core.session import read_json
 from osiris_core.testing.parity_compare import Normaliser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from osiris_core.adapter import ExecutionAdapter
+    from osiris_core.report import RunReport
     from osiris_core.testing.parity_scenario import Scenario
 
 
@@ -36,29 +38,51 @@ class Outcome:
         events: The journal.
         tree: The artifacts directory: per path its kind, mode, size and sha256 or target.
         left: The names in the session directory.
+        status_file: What `status.json` says.
         folder: Everything that was written for this run lies below it.
         normaliser: Takes the place of this run out of texts.
+        runs_here: Whether its steps ran in this process.
     """
 
     adapter: str
     session_dir: Path
     folder: Path
     normaliser: Normaliser
+    runs_here: bool = False
     problems: list[str] = field(default_factory=list)
     raised: dict[str, Any] | None = None
     report: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     tree: dict[str, tuple[str, ...]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    status_file: dict[str, Any] | None = None
     took_s: float = 0.0
 
     @property
     def status(self) -> str:
         return str(self.report["status"]) if self.report else "refused"
 
-    @property
-    def is_local(self) -> bool:
-        return self.adapter == "local"
+    def raise_nothing(self, work: Callable[[], object]) -> None:
+        """Do it, and take down the error that it raises."""
+        try:
+            work()
+        except ExecutionError as exc:
+            self.raised = {
+                "type": type(exc).__name__,
+                "message": str(exc),
+                "failure_class": str(exc.failure_class),
+                "step_id": exc.step_id,
+                "details": exc.details,
+            }
+
+    def take_down(self, report: RunReport | None = None) -> None:
+        """What the run came to: its report, and what is in its session directory."""
+        self.report = report.to_json() if report is not None else {}
+        journal = self.session_dir / JOURNAL_NAME
+        self.events = list(read_events(journal)) if journal.exists() else []
+        self.tree = dict(tree_of(self.session_dir / "artifacts"))
+        self.status_file = read_json(self.session_dir / "status.json")
+        self.left = sorted(path.name for path in self.session_dir.iterdir())
 
     def named(self, event: str, step_id: str | None = None) -> list[dict[str, Any]]:
         """The events of that name, of one step or of all."""
@@ -87,9 +111,9 @@ def run_scenario(scenario: Scenario, adapter: ExecutionAdapter, folder: Path, in
     """Run it in `folder`, which is new, with its input files in `inputs` and drivers in `code`."""
     session_dir = folder / "session"
     normaliser = Normaliser({"<session>": session_dir, "<inputs>": inputs, "<code>": code})
-    outcome = Outcome(adapter.name, session_dir, folder, normaliser)
+    outcome = Outcome(adapter.name, session_dir, folder, normaliser, getattr(adapter, "runs_here", False))
     started_s = time.monotonic()
-    with _environment(scenario.variables):
+    with environment(scenario.variables):
         for number, steps in enumerate([scenario.steps, scenario.again][: 2 if scenario.again else 1], 1):
             settings = {"base_dir": str(inputs), "checkpoint": "never", **scenario.settings}
             context = ExecutionContext(
@@ -123,22 +147,11 @@ def _run(
     canceller = threading.Thread(target=_cancel_at_first_word, args=(scenario.cancel, adapter, outcome, over))
     canceller.start()
     try:
-        adapter.execute(prepared, context)
-    except ExecutionError as exc:
-        outcome.raised = {
-            "type": type(exc).__name__,
-            "message": str(exc),
-            "failure_class": str(exc.failure_class),
-            "step_id": exc.step_id,
-            "details": exc.details,
-        }
+        outcome.raise_nothing(lambda: adapter.execute(prepared, context))
     finally:
         over.set()
         canceller.join()
-    outcome.report = adapter.collect(prepared, context).to_json()
-    outcome.events = list(read_events(outcome.session_dir / JOURNAL_NAME))
-    outcome.tree = dict(_tree(outcome.session_dir / "artifacts"))
-    outcome.left = sorted(path.name for path in outcome.session_dir.iterdir())
+    outcome.take_down(adapter.collect(prepared, context))
 
 
 def _cancel_at_first_word(step_id: str, adapter: ExecutionAdapter, outcome: Outcome, over: threading.Event) -> None:
@@ -152,7 +165,8 @@ def _cancel_at_first_word(step_id: str, adapter: ExecutionAdapter, outcome: Outc
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """This process's environment has these variables until the block is over."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -165,7 +179,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _tree(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+def tree_of(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Everything below a folder: per path its kind, mode, size and sha256 or target."""
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():

@@ -1,4 +1,4 @@
-"""Where parity scenarios are run: input files, the user's modules, and one run of each scenario on `local`."""
+"""What parity scenarios share: input files, the user's modules, and one run of each scenario on `local`."""
 
 from __future__ import annotations
 
@@ -24,25 +24,22 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.code = folder / "code"
         self._folder = folder
-        self._runs = 0
         self._references: dict[str, Outcome] = {}
         self.code.mkdir(parents=True)
         source = Path(__file__).with_name("parity_drivers.py")
         (self.code / f"{DRIVERS}.py").write_bytes(source.read_bytes())
 
-    def run(self, scenario: Scenario, adapter: ExecutionAdapter) -> Outcome:
-        """Run it, in a new session directory."""
-        self._runs += 1
-        folder = self._folder / "runs" / f"{self._runs}-{adapter.name}"
-        folder.mkdir(parents=True)
+    def run(self, scenario: Scenario, adapter: ExecutionAdapter, folder: Path) -> Outcome:
+        """Run it; everything that is written for the run lies below `folder`, which is there."""
         return run_scenario(scenario, adapter, folder, self._inputs(scenario), self.code)
 
     def reference(self, scenario: Scenario) -> Outcome:
         """What comes of it on `local`; run when it is first asked for."""
         if scenario.name not in self._references:
-            self._inputs(scenario)
+            folder = self._folder / "local" / scenario.name
+            folder.mkdir(parents=True)
             with AdapterFactory.create("local", code=[str(self.code)]) as adapter:
-                self._references[scenario.name] = self.run(scenario, adapter)
+                self._references[scenario.name] = self.run(scenario, adapter, folder)
         return self._references[scenario.name]
 
     def _inputs(self, scenario: Scenario) -> Path:

@@ -47,7 +47,7 @@ def _check_environment(outcome: Outcome) -> None:
     assert "PARITY_DECLARED" in listing, listing
     assert not any(name in listing for name in UNDECLARED), "an undeclared variable came through"
     assert (outcome.session_dir / "artifacts/shell/zone.txt").read_text() == "+0000\n", "a command is not in UTC"
-    if not outcome.is_local:
+    if not outcome.runs_here:
         (own,) = outcome.told("own")
         assert own.pop("zone") == "UTC", own
         assert not own.pop("cwd").startswith("/root"), own
@@ -55,7 +55,7 @@ def _check_environment(outcome: Outcome) -> None:
 
 
 def _check_prints(outcome: Outcome) -> None:
-    if outcome.is_local:
+    if outcome.runs_here:
         return
     lines, text = outcome.printed(), "\n".join(outcome.printed())
     for line in ("from Python ☃", "from os.write \ufffd", "from printf", "from a child", "without an end"):
@@ -66,7 +66,7 @@ def _check_prints(outcome: Outcome) -> None:
 
 
 def _check_loud(outcome: Outcome) -> None:
-    if outcome.is_local:
+    if outcome.runs_here:
         return
     lines = outcome.printed()
     for line in ("at import", "at import, past Python", "at import, from C", "in the step"):

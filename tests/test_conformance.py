@@ -1,0 +1,149 @@
+"""Every promise of the contract, and the same everywhere: the conformance kit on each adapter that needs no account."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from osiris_core import AdapterFactory
+from osiris_core.testing import AdapterConformance, Arrival
+from osiris_core.testing.checks import CHECKS
+from osiris_core.testing.parity import parity_check
+from osiris_core.testing.parity_scenarios import SCENARIOS, compiled_by_osiris
+from tests.e2b_sandboxes import living_sandboxes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from osiris_core import ExecutionAdapter
+    from osiris_core.testing import Check
+    from tests.e2b_server import FarEnd
+
+SAMPLE = Path(__file__).parent / "data" / "osiris-trips"
+ALL = (*CHECKS, parity_check(compiled_by_osiris(SAMPLE)))
+
+
+class TestLocal(AdapterConformance):
+    """Against itself: what differs from run to run on one adapter is no difference between two."""
+
+    checks: ClassVar[tuple[Check, ...]] = ALL
+
+    @pytest.fixture
+    def adapter(self) -> ExecutionAdapter:
+        return AdapterFactory.create("local")
+
+
+class TestProcess(AdapterConformance):
+    checks: ClassVar[tuple[Check, ...]] = ALL
+
+    @pytest.fixture
+    def adapter(self) -> ExecutionAdapter:
+        return AdapterFactory.create("process")
+
+
+class TestDocker(AdapterConformance):
+    checks: ClassVar[tuple[Check, ...]] = ALL
+    arrivals: ClassVar[Mapping[str, Arrival]] = {
+        "memory": Arrival({"memory": "300m"}, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes", str(300 << 20)),
+        "env_vars": Arrival({"env_vars": {"CONFORMANCE": "arrived"}}, 'echo "$CONFORMANCE"', "arrived"),
+    }
+
+    @pytest.fixture(autouse=True)
+    def engine(self, docker_client: Any) -> None:
+        self.client = docker_client
+
+    @pytest.fixture
+    def adapter(self, worker_image: str) -> ExecutionAdapter:
+        return AdapterFactory.create("docker", image=worker_image)
+
+    def left_behind(self, session_dir: Path) -> Iterator[str]:
+        """Neither containers nor volumes; asked of the engine, and not of the adapter."""
+        mine = {"label": f"osiris.session_dir={session_dir}"}
+        for container in self.client.containers.list(all=True, filters=mine):
+            yield f"container {container.name} is {container.status}"
+        for volume in self.client.volumes.list(filters=mine):
+            yield f"volume {volume.name} is there"
+
+
+class TestDockerHost(TestDocker):
+    """`engine: host`: the commands of a run in containers, in an image that has nothing of ours."""
+
+    @pytest.fixture
+    def adapter(self) -> ExecutionAdapter:
+        return AdapterFactory.create("docker", engine="host", image="osiris-base:bookworm")
+
+
+class TestE2B(AdapterConformance):
+    """The real SDK, and a far end that `e2b_far_end` chooses: a server here, a real envd, or the cloud."""
+
+    checks: ClassVar[tuple[Check, ...]] = ALL
+
+    @pytest.fixture
+    def adapter(self, e2b_far_end: FarEnd) -> ExecutionAdapter:
+        self.options = e2b_far_end.options
+        return AdapterFactory.create("e2b", **e2b_far_end.options)
+
+    def left_behind(self, session_dir: Path) -> Iterator[str]:
+        """No sandbox, running or paused."""
+        for sandbox_id in living_sandboxes(self.options, session_dir.name):
+            yield f"sandbox {sandbox_id} is alive"
+
+
+def test_local_says_why_a_scenario_is_none_of_its_own() -> None:
+    """What cannot be run on `local` for a comparison is a gap of it, and nothing else of the parity scenarios is."""
+    gaps = AdapterFactory.create("local").known_gaps
+    scenarios = {scenario.name: scenario.without_local for scenario in SCENARIOS}
+    assert {name for name in gaps if name in scenarios} == {name for name, reason in scenarios.items() if reason}
+
+
+def test_every_check_has_a_name_of_its_own() -> None:
+    """By which it is asked for; no tag is a check's name."""
+    names = [check.name for check in ALL]
+    assert len(set(names)) == len(names) >= 60
+    assert not {tag for check in ALL for tag in check.tags} & set(names)
+
+
+def test_a_gap_is_named(pytest_of: Callable[[str], str]) -> None:
+    """A known gap of a check that does not exist is an error, and one that does is a skip with its reason."""
+    assert "known_gaps names no check: nonsense" in pytest_of("{'nonsense': 'x'}")
+    told = pytest_of("{'linear': 'no SQL here'}")
+    assert "named gap: no SQL here" in told
+    assert "1 passed, 1 skipped" in told
+
+
+THIRD_PARTY = """
+import pytest
+from osiris_core import LocalAdapter
+from osiris_core.testing import AdapterConformance
+from osiris_core.testing.checks import CHECKS
+
+class Mine(LocalAdapter):
+    name = "mine"
+
+class TestMine(AdapterConformance):
+    checks = tuple(check for check in CHECKS if check.name in ("linear", "fan-in"))
+    known_gaps = GAPS
+
+    @pytest.fixture
+    def adapter(self):
+        return lambda **settings: Mine(Mine.Config(**settings))
+"""
+
+
+@pytest.fixture
+def pytest_of(tmp_path: Path) -> Callable[[str], str]:
+    """Runs the kit on somebody else's adapter, in a Python of its own; gives what pytest says."""
+
+    def run(gaps: str) -> str:
+        (tmp_path / "test_mine.py").write_text(THIRD_PARTY.replace("GAPS", gaps))
+        command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/t"]
+        result = subprocess.run(
+            [*command, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        return result.stdout + result.stderr
+
+    return run
