@@ -9,6 +9,7 @@ says so with `NAMED_GAP` at the start of its reason.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,17 +95,38 @@ def e2b_server(tmp_path: Path, direct_connections: None) -> Generator[E2BServer,
         yield server
 
 
-@pytest.fixture(params=["local", pytest.param("cloud", marks=pytest.mark.cloud)])
+FAR_ENDS = ("local", pytest.param("cloud", marks=pytest.mark.cloud))
+
+
+@pytest.fixture(params=FAR_ENDS)
 def e2b_far_end(
     request: pytest.FixtureRequest, tmp_path: Path, direct_connections: None
 ) -> Generator[FarEnd, None, None]:
     """Wherever E2B is in this run: `-m cloud` with E2B_API_KEY set means the real one."""
+    with _far_end(request.param, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="class", params=FAR_ENDS)
+def lasting_e2b_far_end(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[FarEnd, None, None]:
+    """The same, one for all tests of a class."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "127.0.0.1,localhost")
+        with _far_end(request.param, tmp_path_factory.mktemp("far-end")) as found:
+            yield found
+
+
+@contextmanager
+def _far_end(which: str, folder: Path) -> Generator[FarEnd, None, None]:
     pytest.importorskip("e2b", reason="the extra [e2b] is not installed")
     from tests.e2b_server import far_end
 
-    if request.param == "cloud" and not os.environ.get("E2B_API_KEY"):
+    if which == "cloud" and not os.environ.get("E2B_API_KEY"):
         pytest.skip("E2B_API_KEY is not set")
-    with far_end(request.param, tmp_path / "e2b") as found:
+    with far_end(which, folder / "e2b") as found:
         yield found
 
 

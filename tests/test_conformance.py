@@ -78,14 +78,15 @@ class TestDockerHost(TestDocker):
 
 
 class TestE2B(AdapterConformance):
-    """The real SDK, and a far end that `e2b_far_end` chooses: a server here, a real envd, or the cloud."""
+    """The real SDK, and a far end that the configuration chooses: a server here, a real envd, or the cloud."""
 
     checks: ClassVar[tuple[Check, ...]] = ALL
+    runs_at_once: ClassVar[int] = 18  # the smallest plan has twenty sandboxes
 
     @pytest.fixture
-    def adapter(self, e2b_far_end: FarEnd) -> ExecutionAdapter:
-        self.options = e2b_far_end.options
-        return AdapterFactory.create("e2b", **e2b_far_end.options)
+    def adapter(self, lasting_e2b_far_end: FarEnd) -> ExecutionAdapter:
+        self.options = lasting_e2b_far_end.options
+        return AdapterFactory.create("e2b", **lasting_e2b_far_end.options)
 
     def left_behind(self, session_dir: Path) -> Iterator[str]:
         """No sandbox, running or paused."""
