@@ -8,13 +8,15 @@ if TYPE_CHECKING:
     from adapters.docker import DockerAdapter, DockerConfig
     from adapters.local import LocalAdapter, LocalConfig
     from adapters.process import ProcessAdapter, ProcessConfig
+    from adapters.slurm import SlurmAdapter, SlurmConfig
     from remote.adapter import RemoteAdapter
     from remote.config import RemoteConfig
     from remote.file_transport import FileTransport
     from remote.pipe_transport import FolderFiles, PipeTransport
-    from remote.sandbox import Fate, Sandbox, SandboxError, Transport, TransportClosed
+    from remote.sandbox import BatchSandbox, Fate, Sandbox, SandboxError, Transport, TransportClosed
 else:
     _PLACES = {
+        "BatchSandbox": "remote.sandbox",
         "DockerAdapter": "adapters.docker",
         "DockerConfig": "adapters.docker",
         "Fate": "remote.sandbox",
@@ -29,6 +31,8 @@ else:
         "RemoteConfig": "remote.config",
         "Sandbox": "remote.sandbox",
         "SandboxError": "remote.sandbox",
+        "SlurmAdapter": "adapters.slurm",
+        "SlurmConfig": "adapters.slurm",
         "Transport": "remote.sandbox",
         "TransportClosed": "remote.sandbox",
     }
@@ -42,6 +46,7 @@ else:
 
 
 __all__ = [
+    "BatchSandbox",
     "DockerAdapter",
     "DockerConfig",
     "Fate",
@@ -56,6 +61,8 @@ __all__ = [
     "RemoteConfig",
     "Sandbox",
     "SandboxError",
+    "SlurmAdapter",
+    "SlurmConfig",
     "Transport",
     "TransportClosed",
 ]

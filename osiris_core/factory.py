@@ -18,6 +18,7 @@ BUILTIN = {
     "docker": "adapters.docker:DockerAdapter",
     "local": "adapters.local:LocalAdapter",
     "process": "adapters.process:ProcessAdapter",
+    "slurm": "adapters.slurm:SlurmAdapter",
 }
 
 

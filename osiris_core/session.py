@@ -159,7 +159,12 @@ class Session:
             {"status": "running", "session_id": self.session_id, "attempt": self.attempt, "started_at": now},
         )
 
-    def record(self, **facts: str) -> None:
+    def begin_attempt(self, attempt: int) -> None:
+        """The run goes on as a later attempt, because its place started it again; ask the journal for voices anew."""
+        self.attempt = self.journal.attempt = attempt
+        self.record(attempt=attempt)
+
+    def record(self, **facts: Any) -> None:
         """Add to what is written down of the run: its token before anything is made for it, its native id after."""
         write_json(self.layout.run_file, {**(read_json(self.layout.run_file) or {}), **facts})
 

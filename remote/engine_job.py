@@ -22,6 +22,7 @@ from osiris_core.sealing import sha256_of
 from osiris_core.secrets import SecretValues
 from osiris_core.session import SessionLayout, write_json
 from remote import folders
+from remote.lineage import take_over
 from remote.output_spool import OutputSpool
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class EngineJob:
         layout = SessionLayout(Path(self._work_dir, folders.SESSION_FOLDER))
         layout.root.mkdir(exist_ok=True)
         prepared, order = self._prepared, self._order
+        if order["earlier"]:
+            take_over(order["earlier"], layout)
         prepared.secrets = SecretValues(order["secrets"])
         for file in prepared.input_files:  # what was sent is named by its place in the package
             file.source = str(Path(self._work_dir, file.source))

@@ -66,6 +66,8 @@ class StartParams(Params):
     secrets: dict[str, str] = Field(default={}, repr=False, description="Every declared name with its value.")
     resume: bool = Field(default=False, description="Take over what an earlier attempt in the package completed.")
     unattended_timeout_s: float = Field(default=3600.0, gt=0, description="How long to go on when no host is heard.")
+    leave_when_over: bool = Field(default=False, description="Say `over` when the run is over, and leave at once.")
+    earlier: str = Field(default="", description="A session folder there whose attempts are gone on from.")
 
 
 class GetSummaryParams(Params):

@@ -10,11 +10,11 @@ import json
 from enum import IntEnum
 from typing import Any
 
-PROTOCOL_VERSION = "1.0"
+PROTOCOL_VERSION = "1.1"
 """`major.minor`: another major is refused in `hello`, another minor only adds."""
 
 METHODS = ("start", "get_summary", "heartbeat", "replay", "cancel", "shutdown")
-NOTIFICATIONS = ("hello", "event")
+NOTIFICATIONS = ("hello", "event", "over")
 
 HEARTBEAT_INTERVAL_S = 1.0
 """How often a host asks for a sign of life while a run lasts."""
@@ -55,7 +55,7 @@ def encode(message: dict[str, Any]) -> bytes:
     return _encode(message).encode("utf-8", "backslashreplace")
 
 
-def request(request_id: int, method: str, params: dict[str, Any]) -> dict[str, Any]:
+def request(request_id: int | str, method: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
 
 

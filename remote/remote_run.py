@@ -21,7 +21,8 @@ from remote.packages import check_hello
 from remote.protocol import ErrorCode
 from remote.resume_files import earlier_files
 from remote.rpc_trace import RpcTrace
-from remote.sandbox import SandboxError
+from remote.sandbox import BatchSandbox, SandboxError
+from remote.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +66,7 @@ class RemoteRun:
         self._session = run.session
         self._token = secrets.token_hex(16)
         self._sandbox = make_sandbox(run, context, self._token)
+        self._turn = Turn(self._sandbox, run, self._session) if isinstance(self._sandbox, BatchSandbox) else None
         self._copies = run.session.journal.copies("engine")
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
@@ -94,12 +96,13 @@ class RemoteRun:
         """
         try:
             self._place()
-            client = self._connect(self._sandbox.open(worker_argv(self._sandbox.python, self._sandbox.work_dir)))
-            hello = client.hello(self._config.start_timeout_s, self._stop_if_cancelled)
-            check_hello(hello)
-            self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
-            self._stop_if_cancelled()
-            self._order(client)
+            argv = worker_argv(self._sandbox.python, self._sandbox.work_dir)
+            if self._turn is not None:
+                self._submit(self._turn, argv)
+            else:
+                client = self._connect(self._sandbox.open(argv))
+                self._greet(client)
+                client.call("start", self._order(), START_ANSWER_S)
             self.summary = self._follow()
         except Exception as exc:
             error = self._explained(exc)
@@ -115,9 +118,7 @@ class RemoteRun:
         self._stop_if_cancelled()
         self._placed = True
         self._session.record(token=self._token)
-        native_id = self._sandbox.start()
-        self._session.record(native_id=native_id)
-        self._run.extra["sandbox_id"] = native_id
+        self._name(self._sandbox.start())
         self._stop_if_cancelled()
         started_s = monotonic()
         with self._run.clock("transfer"):
@@ -140,37 +141,62 @@ class RemoteRun:
         self._note_transfer("up", started_s)
         self._stop_if_cancelled()
 
-    def _order(self, client: WorkerClient) -> None:
-        client.call(
-            "start",
-            {
-                "session_id": self._session.session_id,
-                "attempt": self._session.attempt,
-                "package_sha256": self._bundle.package_sha256,
-                "secrets": dict(self._run.prepared.secrets),
-                "resume": self._context.resume,
-                "unattended_timeout_s": self._config.unattended_timeout_s,
-            },
-            START_ANSWER_S,
-        )
+    def _name(self, native_id: str) -> None:
+        """Write down what the place is called; nothing for one that is named later, when a scheduler has it."""
+        if native_id:
+            self._session.record(native_id=native_id)
+            self._run.extra["sandbox_id"] = native_id
+
+    def _submit(self, turn: Turn, argv: list[str]) -> None:
+        """Have the worker started when it is its turn, and wait for that."""
+        turn.order(self._order())
+        self._stop_if_cancelled()
+        self._name(turn.submit(argv))
+        self._take_turn(turn)
+
+    def _take_turn(self, turn: Turn) -> None:
+        client = self._connect(self._sandbox.reconnect())
+        try:
+            self._greet(client)
+            turn.confirm(client)
+        finally:
+            self._started_s += turn.end()
+
+    def _greet(self, client: WorkerClient) -> None:
+        turn = self._turn
+        is_queued = turn.is_queued if turn is not None else lambda: False
+        hello = client.hello(self._config.start_timeout_s, self._stop_if_cancelled, is_queued)
+        check_hello(hello)
+        self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
+        self._stop_if_cancelled()
+
+    def _order(self) -> dict[str, Any]:
+        return {
+            "session_id": self._session.session_id,
+            "attempt": self._session.attempt,
+            "package_sha256": self._bundle.package_sha256,
+            "secrets": dict(self._run.prepared.secrets),
+            "resume": self._context.resume,
+            "unattended_timeout_s": self._config.unattended_timeout_s,
+        }
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled is not None:
             raise RunCancelled(f"the run was cancelled: {self._cancelled}")
-        if self._timeout_s is not None and monotonic() > self._started_s + self._timeout_s:
+        queued_s = self._turn.queued_s if self._turn is not None else 0.0
+        if self._timeout_s is not None and monotonic() > self._started_s + queued_s + self._timeout_s:
             raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
 
     def _connect(self, transport: Transport) -> WorkerClient:
         self._transport = transport
-        self._client = WorkerClient(transport, self._copies, self._note, self._note_stray, self._trace)
+        patience = self._turn.patience if self._turn is not None else None
+        self._client = WorkerClient(transport, self._copies, self._note, self._note_stray, self._trace, patience)
         return self._client
 
     # Followed to its end.
 
     def _follow(self) -> RunSummary:
-        deadline_s = None
-        if self._timeout_s is not None:
-            deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
+        deadline_s = self._deadline_s()
         broken = 0
         while True:
             try:
@@ -179,14 +205,20 @@ class RemoteRun:
                 return self._fetch_summary(self._client)
             except WorkerLost:
                 broken += 1
-                if broken > RECONNECTS or not self._sandbox.fate().running:
+                if not self._sandbox.fate().running or (broken > RECONNECTS and self._turn is None):
                     raise
-                self._reconnect()
+                if self._reconnect():
+                    deadline_s = self._deadline_s()
+
+    def _deadline_s(self) -> float | None:
+        return None if self._timeout_s is None else monotonic() + self._timeout_s + CANCEL_MARGIN_S
 
     def _wait_for_steps(self, client: WorkerClient, deadline_s: float | None) -> None:
         while not self._steps_over:
             now_s = monotonic()
             if self._cancelled is not None and self._cancel_sent_s is None:
+                if self._turn is not None:  # a file takes it; whether a job that is suspended ever reads it is open
+                    self._cancel_sent_s = now_s
                 client.call("cancel", {"reason": self._cancelled})
                 self._cancel_sent_s = now_s
             late = deadline_s is not None and now_s > deadline_s
@@ -197,28 +229,42 @@ class RemoteRun:
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
 
     def _fetch_summary(self, client: WorkerClient) -> RunSummary:
-        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
-        while True:
-            try:
-                answer = client.call("get_summary")
-                break
-            except RpcError as exc:
-                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
-                    raise
-            client.wait(lambda: False, pause_s)
-            pause_s = min(pause_s * 1.5, 0.1)
+        answer = self._ask_for_summary(client) if self._turn is None else self._turn.outcome(client)
         if self._copies.last_seq < answer["last_seq"]:
-            client.call("replay", {"after_seq": self._copies.last_seq})
+            if self._turn is None:
+                client.call("replay", {"after_seq": self._copies.last_seq})
             client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
         self._has_all_events = self._copies.last_seq >= answer["last_seq"]
         self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
         return RunSummary.from_json(answer["summary"])
 
-    def _reconnect(self) -> None:
+    def _ask_for_summary(self, client: WorkerClient) -> dict[str, Any]:
+        pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S
+        while True:
+            try:
+                answer: dict[str, Any] = client.call("get_summary")
+            except RpcError as exc:
+                if exc.code != ErrorCode.NOT_OVER or monotonic() > deadline_s:
+                    raise
+            else:
+                return answer
+            client.wait(lambda: False, pause_s)
+            pause_s = min(pause_s * 1.5, 0.1)
+
+    def _reconnect(self) -> bool:
+        """Connect again; whether the worker has been started again, and the run begun its next attempt."""
         assert self._transport is not None
         self._transport.close()
-        client = self._connect(self._sandbox.reconnect())
-        client.call("replay", {"after_seq": self._copies.last_seq})
+        if self._turn is None:
+            self._connect(self._sandbox.reconnect()).call("replay", {"after_seq": self._copies.last_seq})
+            return False
+        if not self._turn.began_again():
+            self._connect(self._sandbox.reconnect())  # its journal is read from the beginning
+            return False
+        self._copies = self._session.journal.copies("engine")
+        self._steps_over, self._cancel_sent_s = False, None
+        self._take_turn(self._turn)
+        return True
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["event"] in ("steps.complete", "steps.error"):
@@ -243,6 +289,8 @@ class RemoteRun:
         if not fate.running:
             message = fate.message or f"the worker ended with exit code {fate.exit_code}"
             details["exit_code"] = fate.exit_code
+        if fate.failure_class is not None:
+            failure_class = fate.failure_class
         if fate.out_of_memory:
             failure_class = FailureClass.OUT_OF_MEMORY
         tail = self._run.redactor.text(self._transport.stderr_tail()) if self._transport is not None else ""

@@ -36,10 +36,13 @@ class WorkerService:
 
     Attributes:
         leaving: The worker is to end.
+        over: What `over` says, once the run of a worker that leaves then is over.
     """
 
     def __init__(self, work_dir: str, engine: EngineProcess) -> None:
         self.leaving = False
+        self.over: dict[str, Any] | None = None
+        self._ended_by: str | None = None
         self._work_dir = work_dir
         self._engine = engine
         self._params: StartParams | None = None
@@ -90,7 +93,7 @@ class WorkerService:
         self._engine.tell(params.model_dump())
         return {"pid": self._engine.pid}
 
-    def get_summary(self, _: GetSummaryParams) -> dict[str, Any]:
+    def get_summary(self, _: GetSummaryParams | None = None) -> dict[str, Any]:
         protocol, methods = load("remote.protocol"), load("remote.methods")
         if self._params is None:
             raise methods.Refused(protocol.ErrorCode.NOT_STARTED, "no run was started")
@@ -133,12 +136,14 @@ class WorkerService:
         """A host said something."""
         self._heard_s = time.monotonic()
 
-    def end(self, reason: str) -> None:
-        """Stop the run, and leave when that is done. Repeatable."""
+    def end(self, signal_name: str) -> None:
+        """A signal came: stop the run, and leave when that is done. Repeatable."""
         self._leave_when_over = True
+        if self.running:
+            self._ended_by = self._ended_by or signal_name
         if self._params is None:
             self.leaving = True
-        self._cancel(reason)
+        self._cancel(f"the worker was ended by {signal_name}")
 
     def new_events(self) -> tuple[bytes, bool]:
         """Frames for the host, and whether there may be more at once."""
@@ -147,6 +152,21 @@ class WorkerService:
         frames, noticed, more = self._tail.read()
         self._notice(noticed)
         return frames, more
+
+    def sync_journal(self) -> None:
+        """What the engine wrote is seen on other machines: a file system over a network sends when it likes, else."""
+        from osiris_core.journal import JOURNAL_NAME
+
+        try:
+            fd = os.open(f"{self._work_dir}/{folders.SESSION_FOLDER}/{JOURNAL_NAME}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.fsync(fd)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
     def look_ahead(self) -> None:
         """See what is in the journal though nobody takes it: the limits of steps hold all the same."""
@@ -179,7 +199,7 @@ class WorkerService:
         alone_since_s = max(self._heard_s, self._over_s) if self._summary is not None else self._heard_s
         unattended = now_s - alone_since_s > self._params.unattended_timeout_s
         if self._summary is not None:
-            self.leaving = self.leaving or unattended or self._leave_when_over
+            self.leaving = self.leaving or unattended or self._leave_when_over or self._params.leave_when_over
         elif unattended and self._prepared["settings"].get("timeout_s") is None:
             self._cancel(f"nobody was connected for {self._params.unattended_timeout_s:g} s")
 
@@ -215,6 +235,8 @@ class WorkerService:
         self.look_ahead()
         self._over_s = time.monotonic()
         self._summary = summary
+        if self._params.leave_when_over:
+            self.over = {**self.get_summary(), "ended_by": self._ended_by}
 
 
 def _read_checked(work_dir: str, package_sha256: str) -> dict[str, Any]:

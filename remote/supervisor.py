@@ -20,7 +20,8 @@ from osiris_core.rooms import load
 from remote import folders
 from remote.control_file import ControlFile
 from remote.engine_process import EngineProcess, become_subreaper
-from remote.protocol import PROTOCOL_VERSION, WORKER_PACKAGES, encode, notification
+from remote.order_file import ORDER_ID, RESTARTS_VARIABLE, OrderError, read_order, take_key
+from remote.protocol import PROTOCOL_VERSION, WORKER_PACKAGES, ErrorCode, encode, error, notification
 from remote.service import WorkerService
 from remote.wire import Wire
 
@@ -33,6 +34,8 @@ TICK_S = 0.02
 IDLE_TICK_S = 0.25
 FILES_INTERVAL_S = 0.25
 """Between two looks at the control file."""
+SYNC_INTERVAL_S = 1.0
+"""How long an event may be seen by nobody on another machine."""
 GOODBYE_LIMIT_S = 2.0
 """How long the last answers may take to be read."""
 
@@ -45,6 +48,7 @@ def main(work_dir: str, in_fd: int, out_fd: int) -> NoReturn:
     # Looking for plugins costs as much. User code is loaded when this is gone again (`EngineJob`).
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child ended
+    key, restarts = take_key(), int(os.environ.pop(RESTARTS_VARIABLE, "0"))
     engine = EngineProcess(work_dir)
     engine.fork([in_fd, out_fd])
     wire = Wire(in_fd, out_fd)
@@ -52,7 +56,8 @@ def main(work_dir: str, in_fd: int, out_fd: int) -> NoReturn:
     hello = encode(notification("hello", _hello()))
     wire.send(hello)
     files.send(0, hello)
-    Supervisor(work_dir, engine, wire, files).run()
+    supervisor = Supervisor(work_dir, engine, wire, files)
+    supervisor.run(lambda: read_order(work_dir, key, restarts) if key is not None else None)
     os._exit(0)
 
 
@@ -91,21 +96,27 @@ class Supervisor:
         self._engine = engine
         self._wire = wire
         self._files = files
-        self._files_at_s = self._look_at_s = 0.0
+        self._files_at_s = self._look_at_s = self._sync_at_s = 0.0
+        self._ordered = False
         self._service = WorkerService(work_dir, engine)
         self._dispatch: Callable[[bytes], bytes] | None = None
         self._signalled: int | None = None
         self._wake_fd = -1
         self._watched: tuple[int, ...] = ()
 
-    def run(self) -> None:
-        """Return when the worker is to leave; nothing below it is alive then."""
+    def run(self, order: Callable[[], bytes | None] = lambda: None) -> None:
+        """
+        Return when the worker is to leave; nothing below it is alive then.
+
+        `order` gives the start request of a worker that begins by itself.
+        """
         become_subreaper()
         self._wake_fd = _wake_up_by_signals()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note_signal)
         self._dispatch = load("remote.methods").Dispatcher(self._service, self._service.mask)
         try:
+            self._obey(order)
             while not self._service.leaving:
                 only_asked = self._wait()
                 self._hear()
@@ -114,11 +125,24 @@ class Supervisor:
                 self._look_at_s = time.monotonic() + TICK_S
                 self._follow()
                 if self._signalled is not None:
-                    self._service.end(f"the worker was ended by {signal.Signals(self._signalled).name}")
+                    self._service.end(signal.Signals(self._signalled).name)
                 self._service.watch(heard_of=not self._wire.closed)
             self._say_goodbye()
         finally:
             self._engine.kill()
+
+    def _obey(self, order: Callable[[], bytes | None]) -> None:
+        assert self._dispatch is not None
+        try:
+            if (text := order()) is None:
+                return
+            self._ordered = True
+            answer = self._dispatch(text)
+        except OrderError as exc:
+            answer = encode(error(ORDER_ID, ErrorCode.PACKAGE_BROKEN, str(exc)))
+        self._files.send(0, answer)
+        # Nobody could send another order.
+        self._service.leaving = not self._service.running
 
     def _note_signal(self, number: int, _: object) -> None:
         self._signalled = number
@@ -152,6 +176,9 @@ class Supervisor:
         now_s = time.monotonic()
         if now_s >= self._files_at_s:
             self._files_at_s = now_s + FILES_INTERVAL_S
+            if self._ordered and now_s >= self._sync_at_s:
+                self._sync_at_s = now_s + SYNC_INTERVAL_S
+                self._service.sync_journal()
             for number, text in self._files.receive():
                 self._service.heard()
                 if answer := self._dispatch(text):
@@ -169,6 +196,9 @@ class Supervisor:
         self._service.look_ahead()
 
     def _say_goodbye(self) -> None:
+        if self._service.over is not None:
+            self._service.sync_journal()
+            self._files.send(0, encode(notification("over", self._service.over)))
         deadline_s = time.monotonic() + GOODBYE_LIMIT_S
         while self._wire.pending_bytes and not self._wire.dead and time.monotonic() < deadline_s:
             select.select([], [self._wire.out_fd], [], 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,6 +81,31 @@ class TestDockerHost(TestDocker):
     def adapter(self, code: tuple[str, ...]) -> Iterator[ExecutionAdapter]:
         with AdapterFactory.create("docker", engine="host", image="osiris-base:bookworm", code=code) as adapter:
             yield adapter
+
+
+class TestSlurm(AdapterParity):
+    """One batch job for each scenario, on a real cluster."""
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = ALL
+
+    @pytest.fixture
+    def adapter(
+        self, code: tuple[str, ...], slurm_cluster: str, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[ExecutionAdapter]:
+        self.shared = tmp_path_factory.getbasetemp() / "slurm-parity"
+        with AdapterFactory.create("slurm", partition=slurm_cluster, shared_dir=str(self.shared), code=code) as adapter:
+            yield adapter
+
+    def left_behind(self, outcome: Outcome) -> Iterator[str]:
+        """Neither a job nor a folder."""
+        for folder in self.shared.glob("runs/*"):
+            yield f"{folder} is there"
+        listed = subprocess.run(
+            ["squeue", "-h", "-o", "%i %T %k"], capture_output=True, text=True, timeout=60, check=True
+        )
+        yield from (
+            f"job {line}" for line in listed.stdout.splitlines() if "osiris:" in line and "COMPLETING" not in line
+        )
 
 
 # The suite itself can fail.

@@ -1,0 +1,96 @@
+"""The folder of one run on the shared file system: what is in it beside the worker's own files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from osiris_core.session import read_json
+from remote import folders
+
+RUNS_FOLDER = "runs"
+OWNER_FILE = "owner.json"
+SCRIPT_FILE = "job.sh"
+LINK_PREFIX = "slurm-"
+REMOVE_LIMIT_S = 5.0
+
+
+class Place:
+    """
+    Made by `make`; found again by its token.
+
+    Attributes:
+        root: The folder. Files of the first start are in it; those of later starts in folders of it (`current`).
+    """
+
+    def __init__(self, shared_dir: str | Path, token: str, session_dir: str) -> None:
+        self.root = Path(shared_dir).expanduser().absolute() / RUNS_FOLDER / f"osiris-{token}"
+        self._token = token
+        self._session_dir = Path(session_dir)
+        self.link = self._session_dir / f"{LINK_PREFIX}{token[:8]}"
+
+    def make(self, session_id: str) -> None:
+        """
+        It is there on return, for its owner alone, and the session directory has a link to it.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        self.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.root.mkdir(mode=0o700)
+        owner = {
+            "token": self._token,
+            "session_id": session_id,
+            "session_dir": str(self._session_dir),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        (self.root / OWNER_FILE).write_text(json.dumps(owner), encoding="utf-8")
+        self.link.symlink_to(self.root)
+
+    def current(self, restarts: int) -> Path:
+        """Where the worker of a start works."""
+        return self.root / f"{folders.RESTART_PREFIX}{restarts}" if restarts else self.root
+
+    def began(self, restarts: int) -> str | None:
+        """The node on which that start began, once it did."""
+        return _text(self.current(restarts) / folders.BEGAN_FILE)
+
+    def exit_code(self, restarts: int) -> int | None:
+        """How the worker of that start ended, once it did."""
+        text = _text(self.current(restarts) / folders.EXIT_FILE)
+        return int(text) if text is not None and text.isdigit() else None
+
+    def remove_order(self) -> None:
+        """What only this run's worker could read is gone."""
+        (self.root / folders.ORDER_FILE).unlink(missing_ok=True)
+
+    def remove(self) -> bool:
+        """Whether all of it is gone; a file that a node still holds open may keep it for a moment."""
+        deadline_s = time.monotonic() + REMOVE_LIMIT_S
+        while True:
+            shutil.rmtree(self.root, ignore_errors=True)
+            if not self.root.exists():
+                self.link.unlink(missing_ok=True)
+                return True
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(0.2)
+
+
+def owner_of(folder: Path) -> dict[str, Any] | None:
+    """Who made a run's folder; None when it is none."""
+    owner = read_json(folder / OWNER_FILE)
+    return owner if owner is not None and {"token", "session_id", "session_dir", "host"} <= owner.keys() else None
+
+
+def _text(path: Path) -> str | None:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    return None
