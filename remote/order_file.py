@@ -93,6 +93,12 @@ def read_order(work_dir: str, key: str, restarts: int) -> bytes:
     return json.dumps(request).encode()
 
 
+def is_superseded(work_dir: str, restarts: int) -> bool:
+    """Whether the run goes on without this worker: a later start has its folder, or what it came to was fetched."""
+    base = os.path.dirname(work_dir) if restarts else work_dir  # noqa: PTH120 - pathlib comes after `hello`
+    return os.path.exists(f"{base}/{folders.RESTART_PREFIX}{restarts + 1}") or not os.path.exists(work_dir)  # noqa: PTH110
+
+
 def _earlier(work_dir: str, restarts: int) -> str:
     """The session folder of the last start before this one that came to write a journal."""
     base = os.path.dirname(work_dir)  # noqa: PTH120 - pathlib comes after `hello`

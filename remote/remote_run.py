@@ -291,6 +291,7 @@ class RemoteRun:
             details["exit_code"] = fate.exit_code
         if fate.failure_class is not None:
             failure_class = fate.failure_class
+            details["by_scheduler"] = self._turn is not None
         if fate.out_of_memory:
             failure_class = FailureClass.OUT_OF_MEMORY
         tail = self._run.redactor.text(self._transport.stderr_tail()) if self._transport is not None else ""
@@ -307,6 +308,8 @@ class RemoteRun:
             told = Aftermath(self._run.prepared.steps, read_events(layout.events_file), self._session.attempt)
             stop = stopped_by(error.failure_class, str(error))
             self.summary = told.conclude(error, self._run.redactor, stop=stop)
+            if self._turn is not None:
+                self._turn.overrule(self.summary, error)
 
     # Home.
 

@@ -20,7 +20,7 @@ from osiris_core.rooms import load
 from remote import folders
 from remote.control_file import ControlFile
 from remote.engine_process import EngineProcess, become_subreaper
-from remote.order_file import ORDER_ID, RESTARTS_VARIABLE, OrderError, read_order, take_key
+from remote.order_file import ORDER_ID, RESTARTS_VARIABLE, OrderError, is_superseded, read_order, take_key
 from remote.protocol import PROTOCOL_VERSION, WORKER_PACKAGES, ErrorCode, encode, error, notification
 from remote.service import WorkerService
 from remote.wire import Wire
@@ -57,7 +57,10 @@ def main(work_dir: str, in_fd: int, out_fd: int) -> NoReturn:
     wire.send(hello)
     files.send(0, hello)
     supervisor = Supervisor(work_dir, engine, wire, files)
-    supervisor.run(lambda: read_order(work_dir, key, restarts) if key is not None else None)
+    if key is None:
+        supervisor.run()
+    else:
+        supervisor.run(lambda: read_order(work_dir, key, restarts), lambda: is_superseded(work_dir, restarts))
     os._exit(0)
 
 
@@ -104,12 +107,15 @@ class Supervisor:
         self._wake_fd = -1
         self._watched: tuple[int, ...] = ()
 
-    def run(self, order: Callable[[], bytes | None] = lambda: None) -> None:
+    def run(
+        self, order: Callable[[], bytes | None] = lambda: None, is_superseded: Callable[[], bool] = lambda: False
+    ) -> None:
         """
         Return when the worker is to leave; nothing below it is alive then.
 
-        `order` gives the start request of a worker that begins by itself.
+        `order` gives the start request of a worker that begins by itself; such a one ends when it `is_superseded`.
         """
+        self._is_superseded = is_superseded
         become_subreaper()
         self._wake_fd = _wake_up_by_signals()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -179,6 +185,8 @@ class Supervisor:
             if self._ordered and now_s >= self._sync_at_s:
                 self._sync_at_s = now_s + SYNC_INTERVAL_S
                 self._service.sync_journal()
+                if self._is_superseded():
+                    self._service.end("a later start of its run")
             for number, text in self._files.receive():
                 self._service.heard()
                 if answer := self._dispatch(text):

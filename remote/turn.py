@@ -5,13 +5,16 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.errors import RunTimeout
+from osiris_core.errors import FailureClass, RunTimeout
+from osiris_core.failure import describe_failure
 from remote.client import Patience, WorkerLost
 from remote.order_file import ORDER_ID
 from remote.protocol import encode, request
 
 if TYPE_CHECKING:
     from osiris_core.collection import Run
+    from osiris_core.errors import ExecutionError
+    from osiris_core.records import RunSummary
     from osiris_core.session import Session
     from remote.client import WorkerClient
     from remote.sandbox import BatchSandbox
@@ -108,6 +111,16 @@ class Turn:
         if client.over.get("ended_by"):
             raise WorkerLost(f"the worker was ended by {client.over['ended_by']}")
         return client.over
+
+    def overrule(self, summary: RunSummary, error: ExecutionError) -> None:
+        """
+        The scheduler's verdict stands above what the steps said: its signal goes to every process of a job, and a
+        command that dies of it looks like one that failed.
+        """
+        if error.details.get("by_scheduler"):
+            summary.error = describe_failure(error, self._run.redactor)
+            stopped = {FailureClass.TIMEOUT: "timeout", FailureClass.CANCELLED: "cancelled"}
+            summary.status = stopped.get(error.failure_class, "failed")  # type: ignore[assignment]
 
     def began_again(self) -> bool:
         """Whether the scheduler started the worker again, or will; the run is then in its next attempt on return."""

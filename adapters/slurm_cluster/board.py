@@ -1,4 +1,4 @@
-"""What Slurm says of all jobs that are watched, by one call however many they are; asked seldom, and believed carefully."""
+"""What Slurm says of all watched jobs, by one call however many there are; asked seldom, believed carefully."""
 
 from __future__ import annotations
 
