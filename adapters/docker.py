@@ -19,6 +19,7 @@ from adapters.docker_engine.variables import declared, missing
 from adapters.docker_image.check import image_problems
 from adapters.docker_image.ensure import WorkerImage, ensure_image, set_up
 from osiris_core.adapter import ExecutionAdapter
+from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
 from remote.adapter import RemoteAdapter
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from adapters.docker_engine.client import Client
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
-    from osiris_core.context import ExecutionContext
     from osiris_core.engine_run import EngineRun
     from osiris_core.leftovers import Leftover
     from osiris_core.manifest import Manifest
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
+    from osiris_core.report import RunReport
 
 __all__ = ["DockerAdapter", "DockerConfig"]
 
@@ -129,6 +130,16 @@ cpu: 2
             network=self._network(run),
             inputs=inputs,
         )
+
+    @property
+    def outlives_controller(self) -> bool:
+        return self.config.engine == "worker"
+
+    def attach(
+        self, session_dir: str | Path, context: ExecutionContext | None = None, *, cancel: str | None = None
+    ) -> RunReport:
+        given = context or ExecutionContext(session_dir=str(session_dir))
+        return super().attach(session_dir, declared(self.config.env_vars, given), cancel=cancel)
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         if self.config.engine == "worker":

@@ -78,9 +78,6 @@ class ProcessSandbox:
         self._adopted: AdoptedWorker | None = None
 
     def start(self) -> str:
-        for earlier in find_leftovers([self._folder.parent]):  # a controller that was killed had them
-            if Path(earlier.session_dir) == self._folder.parent:
-                earlier.remove()
         try:
             self._folder.mkdir(mode=0o700)
         except OSError as exc:

@@ -8,24 +8,28 @@ and in the engine, once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
+from osiris_core.attachment import Attachment
 from osiris_core.collection import Run, collect_run
 from osiris_core.config import AdapterConfig
 from osiris_core.context import ExecutionContext
+from osiris_core.earlier_run import EarlierRun, recordable
 from osiris_core.errors import (
     ExecutionError,
-    FailureClass,
+    NotAttached,
     PhaseError,
     PreparationError,
     Problem,
     RunCancelled,
-    RunTimeout,
     SealBroken,
 )
+from osiris_core.failure import error_of
 from osiris_core.logs import follow_verbosely, phase_logged
 from osiris_core.manifest import Manifest, load_manifest
 from osiris_core.preparation import prepare_run
@@ -145,9 +149,12 @@ class ExecutionAdapter(ABC):
         look_up_again(prepared, context)
         run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
+        run.extra |= context.facts
         run.session = Session.open(context.session_dir, context.session_id, prepared.name)
         try:
-            run.session.record_intent(prepared.to_json(), self.name)
+            if run.session.earlier:
+                run.notices += filter(None, [_end_earlier_attempt(run.session)])
+            self._record_intent(run, context)
         except BaseException:
             run.session.close()
             raise
@@ -156,12 +163,12 @@ class ExecutionAdapter(ABC):
             with phase_logged("execute", context):
                 self._execute(run, context)
         except Exception as exc:
-            run.fail(exc)
+            self._note_failure(run, exc)
             if isinstance(exc, ExecutionError):
                 raise
-            raise _error_of(run.error or {}) from None
+            raise error_of(run.error or {}) from None
         except BaseException as exc:
-            run.fail(exc)
+            self._note_failure(run, exc)
             raise
         finally:
             total_ms = (monotonic() - started_s) * 1000
@@ -210,6 +217,53 @@ class ExecutionAdapter(ABC):
             raise
         return self._collect_logged(context, run)
 
+    def attach(
+        self, session_dir: str | Path, context: ExecutionContext | None = None, *, cancel: str | None = None
+    ) -> RunReport:
+        """
+        Take over the run of a controller that is dead, see it to its end, and give the report that it would have given.
+
+        It goes on in the same attempt and the same journal. Of a run that is over it is the report again. One that
+        never reached its place is a failed one, whose error says what to do. Where the engine was in the dead
+        controller, a new attempt resumes the run from what is there. `attached` in the report is true.
+
+        Args:
+            context: Values of secrets, and how the run is watched; everything else is as it was written down.
+            cancel: Stop the run, for this reason, and collect what there is.
+
+        Raises:
+            SessionBusy: Its controller, or another one, lives.
+            NotAttached: Its place cannot be asked; nothing was changed.
+            PreparationError: There is no run, it is another adapter's, or a value that a new attempt needs is missing.
+        """
+        earlier = EarlierRun.read(session_dir)
+        earlier.check_adapter(self.name)
+        if (report := earlier.report) is not None:
+            earlier.clear_up()
+            return report
+        context = earlier.context(context)
+        if self._phases.get(context.session_dir) in (Phase.EXECUTING, Phase.EXECUTED):
+            raise PhaseError(f"the run of session {context.session_id} is this adapter's own")
+        self._phases.pop(context.session_dir, None)
+        cancel = cancel or earlier.cancel_reason
+        if cancel is None and not self.outlives_controller and not earlier.told.ended and not earlier.told.host_end:
+            return self._run_again(earlier, context)
+        with phase_logged("attach", context), Attachment(self, earlier, context) as attachment:
+            run = self._runs[context.session_dir] = attachment.run
+            run.cancel_reason = cancel
+            self._phases[context.session_dir] = Phase.EXECUTING
+            try:
+                interrupt = attachment.see_to_its_end()
+            except NotAttached:
+                del self._runs[context.session_dir], self._phases[context.session_dir]
+                raise
+            self._phases[context.session_dir] = Phase.EXECUTED
+            run.executed.set()
+        report = self._collect_logged(context, run)
+        if interrupt is not None:
+            raise interrupt
+        return report
+
     def cancel(self, reason: str = "") -> None:
         """
         Ask every run that was prepared and is not over to stop, and return at once.
@@ -248,6 +302,21 @@ class ExecutionAdapter(ABC):
 
     # What an adapter adds.
 
+    @property
+    def outlives_controller(self) -> bool:
+        """Whether a run goes on when the process that asked for it is dead; `take_over` is implemented then."""
+        return False
+
+    def take_over(self, run: Run, context: ExecutionContext) -> RunSummary:
+        """
+        Find the place of a run whose controller is dead, by what `run.session.recorded` has, and go on as `start` does.
+
+        Raises:
+            NotAttached: Whether it is there cannot be told now.
+            NeverPlaced: It never ran there.
+        """
+        raise NotImplementedError
+
     def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:  # noqa: B027 - optional
         """Refuse what this adapter cannot enforce, by raising PreparationError."""
 
@@ -268,6 +337,16 @@ class ExecutionAdapter(ABC):
         `session_dirs` are the sessions that are known, for adapters whose places lie in them.
         """
         return []
+
+    def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:  # noqa: B027 - optional
+        """
+        End what a dead controller's run has in its place, and the place with it; nothing is brought home.
+
+        `recorded` is what `run.json` says of it. May be repeated.
+
+        Raises:
+            SandboxError: The place cannot be reached.
+        """
 
     @abstractmethod
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
@@ -301,27 +380,51 @@ class ExecutionAdapter(ABC):
         steps[step_id]["timeout_s"] = None
         prepared.settings["timeout_s"] = None
 
+    def _record_intent(self, run: Run, context: ExecutionContext) -> None:
+        assert run.session is not None
+        prepared = run.prepared
+        settings = recordable(self.config, [prepared.secrets[name] for name in prepared.secret_names])
+        facts = {"config": settings, "publish_dir": context.publish_dir, "prepare_ms": run.spent_ms.get("prepare", 0.0)}
+        run.session.record_intent(prepared.to_json(), self.name, **facts)
+
+    @staticmethod
+    def _note_failure(run: Run, error: BaseException) -> None:
+        """The run did not complete; whoever goes on with it, should this process die too, is to know why."""
+        run.fail(error)
+        assert run.session is not None
+        if run.summary is None or run.summary.error is not run.error:
+            with suppress(OSError):
+                run.session.record(error=run.error)
+
     def _execute(self, run: Run, context: ExecutionContext) -> None:
         prepared = run.prepared
         run.redactor = Redactor(prepared.secrets[name] for name in prepared.secret_names)
         assert run.session is not None
         run.host = run.session.journal.origin("host", run.redactor)
         with follow_verbosely(run.session.journal.path, context):
-            run.host.emit(
-                "run.start",
-                pipeline=prepared.name,
-                adapter=self.name,
-                fingerprint=prepared.fingerprint,
-                steps=len(prepared.manifest["steps"]),
-                secret_names=prepared.secret_names,
-            )
+            run.tell_start(self.name)
+            for notice in [*context.notices, *run.notices]:
+                run.host.emit("log", level="warning", message=notice)
             _check_seal(prepared)
             if run.cancel_reason is not None:
                 raise RunCancelled(f"the run was cancelled: {run.cancel_reason}")
             run.summary = self.start(run, context)
         if run.summary.status != "completed":
             run.error = run.summary.error
-            raise _error_of(run.summary.error or {}, run.summary.status, run.summary.failed_step_id)
+            raise error_of(run.summary.error or {}, run.summary.status, run.summary.failed_step_id)
+
+    def _run_again(self, earlier: EarlierRun, context: ExecutionContext) -> RunReport:
+        """The engine died with its controller: a new attempt does what it did not finish."""
+        for item in self.leftovers([earlier.layout.root]):
+            if Path(item.session_dir) == earlier.layout.root:
+                item.remove()
+        run = self._runs[context.session_dir] = Run(earlier.prepared, extra={"attached": True})
+        try:
+            self.execute(run.prepared, replace(context, resume=True))
+        except ExecutionError:
+            if not run.executed.is_set():
+                raise
+        return self._collect_logged(context, run)
 
     def _collect_logged(self, context: ExecutionContext, run: Run) -> RunReport:
         events_file = SessionLayout(Path(context.session_dir)).events_file
@@ -342,7 +445,9 @@ class ExecutionAdapter(ABC):
     def _come_home(self, run: Run) -> KeyboardInterrupt | None:
         """Fetch what the run left and free its place, each whatever the other came to; a Ctrl-C is for later."""
         interrupt = None
-        for phase, work in (("transfer", self.bring_home), ("collect", self.release)):
+        assert run.session is not None
+        arrive = self.bring_home if run.session.is_ours else lambda _: None
+        for phase, work in (("transfer", arrive), ("collect", self.release)):
             try:
                 with run.clock(phase):
                     work(run)
@@ -354,19 +459,15 @@ class ExecutionAdapter(ABC):
         return interrupt
 
 
+def _end_earlier_attempt(session: Session) -> str | None:
+    from osiris_core.orphans import end_earlier_attempt  # which needs the factory, and that needs adapters
+
+    return end_earlier_attempt(session)
+
+
 def _check_seal(prepared: PreparedRun) -> None:
     changed = [what for file in [*prepared.sources, *prepared.input_files] if (what := file.changed())]
     if prepared.compute_fingerprint() != prepared.fingerprint:
         changed.append("the prepared run itself was changed")
     if changed:
         raise SealBroken("; ".join(dict.fromkeys(changed)) + " (prepare the run again)")
-
-
-def _error_of(error: Mapping[str, Any], status: str = "failed", step_id: str | None = None) -> ExecutionError:
-    """The exception for a run that did not complete; made of masked text, chained to nothing."""
-    failure_class = FailureClass(error.get("failure_class", FailureClass.ADAPTER_BUG))
-    kind = {"cancelled": RunCancelled, "timeout": RunTimeout}.get(status, ExecutionError)
-    message = error.get("message", "the run failed")
-    if step_id and kind is ExecutionError:
-        message = f"step '{step_id}' failed: {message}"
-    return kind(message, step_id=step_id, failure_class=failure_class, details=dict(error))

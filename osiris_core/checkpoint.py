@@ -27,7 +27,7 @@ from osiris_core.sealing import sha256_of
 from osiris_core.secrets import references, substitute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from osiris_core.plan import StepPlan
     from osiris_core.prepared import PreparedRun
@@ -130,10 +130,18 @@ class Finished:
 
 @dataclass
 class ResumePlan:
-    """Which steps run (with the reason), and which are taken over."""
+    """
+    Which steps run (with the reason), and which are taken over.
+
+    `differs` names what decided that of a step: a part of its key (`driver`, `config`, `values`, `environment`,
+    `files`, `inputs`), or `completion`, `artifacts`, `outputs` (one was not kept), `upstream` (a step that may give
+    another result). `before` is what was left of each step.
+    """
 
     runs: dict[str, str] = field(default_factory=dict)
     reused: dict[str, Finished] = field(default_factory=dict)
+    differs: dict[str, str] = field(default_factory=dict)
+    before: Mapping[str, Finished] = field(default_factory=dict)
 
 
 def finished_steps(events: Iterable[Mapping[str, Any]]) -> dict[str, Finished]:
@@ -162,29 +170,36 @@ def plan_resume(
     finished: Mapping[str, Finished],
     artifacts_dir: Path,
     checkpoints_dir: Path,
+    elsewhere: Container[str] = frozenset(),
 ) -> ResumePlan:
     """
-    Decide for each step whether it runs again. Verifies the bytes of all that is to be taken over.
+    Decide for each step whether it runs again. Verifies the bytes of all that is to be taken over, but for artifacts
+    (`artifacts/<step id>/…`) that were verified `elsewhere`.
 
     A step runs again when its key differs, when something it left is gone or changed, when a step that runs again
     reads an output of it that was not kept, or when what it reads may be another since it ran: a step that is not
     deterministic ran or runs again, there or further up.
     """
     ordered = [step for wave in execution_waves(steps) for step in wave]
-    runs = {step.id: reason for step in ordered if (reason := _differs(step, keys, finished, artifacts_dir))}
+    found = {step.id: what for step in ordered if (what := _differs(step, keys, finished, artifacts_dir, elsewhere))}
+    runs = {step_id: reason for step_id, (_, reason) in found.items()}
+    differs = {step_id: part for step_id, (part, _) in found.items()}
     kept = _KeptOutputs(finished, checkpoints_dir)
     stable = {step.id: is_deterministic(step.driver, step.config) for step in ordered}
     grew = True
     while grew:
         before = len(runs)
         _run_what_reads_others(ordered, finished, stable, runs)
+        differs |= dict.fromkeys(runs.keys() - differs.keys(), "upstream")
         for step in reversed(ordered):
             for item in step.inputs.values() if step.id in runs else ():
                 missing = kept.missing(item.from_step, item.key) if item.from_step not in runs else None
                 if missing is not None:
+                    differs[item.from_step] = "outputs"
                     runs[item.from_step] = f"step '{step.id}' reads its output '{missing}', which was not kept"
         grew = len(runs) > before
-    return ResumePlan(runs, {step.id: finished[step.id] for step in ordered if step.id not in runs})
+    reused = {step.id: finished[step.id] for step in ordered if step.id not in runs}
+    return ResumePlan(runs, reused, differs, finished)
 
 
 def _run_what_reads_others(
@@ -231,19 +246,27 @@ class _KeptOutputs:
         return self._verified.get(sha256, False)
 
 
-def _differs(step: StepPlan, keys: ResumeKeys, finished: Mapping[str, Finished], artifacts_dir: Path) -> str | None:
-    """Why what is left of a step does not hold, or None."""
+def _differs(
+    step: StepPlan,
+    keys: ResumeKeys,
+    finished: Mapping[str, Finished],
+    artifacts_dir: Path,
+    elsewhere: Container[str],
+) -> tuple[str, str] | None:
+    """Why what is left of a step does not hold (what decided it, and in words), or None."""
     before = finished.get(step.id)
     if before is None:
-        return "it did not complete before"
+        return "completion", "it did not complete before"
     now = keys.parts(step.id)
     for part in sorted({*now, *before.parts}, key=lambda part: (part == "environment", part)):
         if now.get(part) != before.parts.get(part):
-            return _explain(part, before.parts.get(part), now.get(part))
+            return part, _explain(part, before.parts.get(part), now.get(part))
     for record in before.artifacts:
         path = artifacts_dir / record.path
+        if f"artifacts/{record.path}" in elsewhere:
+            continue
         if not path.is_file() or path.stat().st_size != record.size_bytes or sha256_of(path) != record.sha256:
-            return f"its artifact {record.path} is gone or was changed"
+            return "artifacts", f"its artifact {record.path} is gone or was changed"
     return None
 
 
@@ -263,6 +286,25 @@ def _explain(part: str, before: Any, now: Any) -> str:
     return {"config": "its configuration changed", "values": "a value that its configuration refers to changed"}.get(
         part, f"its {part} changed"
     )
+
+
+def changed_settings(
+    before: Finished | None, recorded: Mapping[str, Any], prepared: PreparedRun, step_id: str
+) -> list[str]:
+    """
+    The keys of a step's configuration that are others than when it completed; none where nobody can tell.
+
+    `recorded` is the earlier run as it was written down: only if it is the very one in which the step completed.
+    """
+    config, now = (recorded.get("configs") or {}).get(step_id, {}), prepared.configs.get(step_id, {})
+    connections = recorded.get("connections") or {}
+    connection = connections.get(str(config.get("connection")))
+    if before is None or before.parts.get("config") != digest([config, connection]):
+        return []
+    changed = {name for name in {*config, *now} if config.get(name) != now.get(name)}
+    if connection != prepared.connections.get(str(now.get("connection"))):
+        changed.add("connection")
+    return sorted(changed)
 
 
 def is_deterministic(driver_name: str, config: Mapping[str, Any]) -> bool:

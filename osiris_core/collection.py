@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.archive import pack
 from osiris_core.artifacts import check_artifacts, publish
 from osiris_core.driver import DriverRegistry, config_model
-from osiris_core.errors import FailureClass, OsirisError
+from osiris_core.errors import ExecutionError, FailureClass, OsirisError
 from osiris_core.failure import describe_failure
 from osiris_core.paths import map_paths, path_fields, safe_relative
 from osiris_core.redaction import Redactor
@@ -23,12 +23,13 @@ from osiris_core.session import Session, overwrite_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from osiris_core.aftermath import Aftermath
     from osiris_core.journal import Origin
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
 
 PHASES = ("prepare", "queue", "start", "transfer", "steps", "collect")
-"""What a run's wall time is made of."""
+"""What a run's wall time is made of; and `unattended`, where nobody waited for it when its steps were over."""
 
 
 @dataclass
@@ -36,7 +37,8 @@ class Run:
     """
     One run from `prepare` to the end of `collect`: its session, its clock, and what came of it.
 
-    `attached`: another controller, which is dead, started it. Its place is there; `extra` has what was known of it.
+    `attached`: another controller, which is dead, started it; `told` is what the journal said then, `extra` what was
+    known of its place. `told_end`: the journal has the host's last event already.
     """
 
     prepared: PreparedRun
@@ -48,8 +50,12 @@ class Run:
     report: RunReport | None = None
     spent_ms: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     cancel_reason: str | None = None
     attached: bool = False
+    told_end: bool = False
+    told: Aftermath | None = None
+    steps_end_ts: str = ""
     executed: threading.Event = field(default_factory=threading.Event)
     collecting: threading.RLock = field(default_factory=threading.RLock)
 
@@ -57,6 +63,18 @@ class Run:
         """The run did not complete, because of this; what was said first stays."""
         if self.error is None:
             self.error = describe_failure(error, self.redactor, failure_class_of(error))
+
+    def tell_start(self, adapter: str) -> None:
+        """The first event of a run."""
+        assert self.host is not None
+        self.host.emit(
+            "run.start",
+            pipeline=self.prepared.name,
+            adapter=adapter,
+            fingerprint=self.prepared.fingerprint,
+            steps=len(self.prepared.manifest["steps"]),
+            secret_names=self.prepared.secret_names,
+        )
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
@@ -92,6 +110,11 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
     try:
         with run.clock("collect"):
             artifacts = run.summary.artifacts if run.summary else []
+            if not session.is_ours:
+                message = f"{session.layout.root} is another run's by now: nothing more was written there"
+                run.fail(ExecutionError(message, failure_class=FailureClass.INFRA_LOST))
+                report = run.report = RunReport(_report(run, adapter, published))
+                return report
             try:
                 check_artifacts(session.layout.artifacts_dir, artifacts)
                 if publish_dir is not None and run.error is None:
@@ -103,7 +126,7 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
                 run.fail(exc)
                 interrupt = exc if isinstance(exc, KeyboardInterrupt) else None
             try:
-                if run.host is not None:
+                if run.host is not None and not run.told_end:
                     event = "run.error" if run.error else "run.complete"
                     run.host.emit(event, status=_status(run), artifacts=len(artifacts), error=run.error)
                     session.journal.sync()
@@ -139,7 +162,8 @@ def _status(run: Run) -> str:
 def _report(run: Run, adapter: str, published: list[str]) -> dict[str, Any]:
     assert run.session is not None
     prepared, summary = run.prepared, run.summary
-    timings = {f"{name}_ms": round(run.spent_ms.get(name, 0.0), 3) for name in PHASES}
+    phases = [*PHASES[:-1], *(["unattended"] if "unattended" in run.spent_ms else []), PHASES[-1]]
+    timings = {f"{name}_ms": round(run.spent_ms.get(name, 0.0), 3) for name in phases}
     wall_ms = round(sum(timings.values()), 3)
     steps = [record.to_json() for record in summary.steps] if summary else []
     return {

@@ -38,6 +38,8 @@ class ExecutionContext:
         checkpoint: Which outputs to keep for a resume: those that are cheap to keep, all, or none.
         trace_rpc: Append every message between host and worker to this file, masked.
         debug_step: Stop in a debugger, on this terminal, when this step starts; its time limits are off.
+        notices: What is to be said at the start of the run, as warnings in its events.
+        facts: Further entries of the report, as plain JSON.
     """
 
     session_id: str = ""
@@ -57,6 +59,8 @@ class ExecutionContext:
     checkpoint: Literal["auto", "always", "never"] = "auto"
     trace_rpc: str | None = None
     debug_step: str | None = None
+    notices: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if {"/", "\0"} & set(self.session_id) or self.session_id in (".", ".."):

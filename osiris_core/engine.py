@@ -112,14 +112,14 @@ class Engine:
         if self._stop is None:
             self._stop = Stop(failure_class, reason)
 
-    def run(self) -> RunSummary:
+    def run(self, meanwhile: Callable[[], object] = lambda: None) -> RunSummary:
         """
         Run to the end and return what happened; never raises for a step's failure.
 
         A KeyboardInterrupt in the calling thread stops the steps first and is raised again then; `summary` has
-        what happened all the same.
+        what happened all the same. That thread calls `meanwhile` a few times a second.
         """
-        return Sheltered(self._govern, on_interrupt=lambda: self.cancel("interrupted")).run()
+        return Sheltered(self._govern, lambda: self.cancel("interrupted"), meanwhile).run()
 
     def _govern(self) -> RunSummary:
         """The run from its first step to its summary."""

@@ -12,6 +12,7 @@ from osiris_core.engine import Engine, Limits
 from osiris_core.journal import read_events
 from osiris_core.sealing import DigestQueue
 from osiris_core.secrets import substitute
+from osiris_core.session import cancel_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -29,7 +30,8 @@ class EngineRun:
     One run of the engine in this process. `cancel` may come before, while and after `run`.
 
     Input files are read where `prepared` says that they are. `before_end` is called when every step is over, before
-    the last event.
+    the last event. `elsewhere` has the artifacts of earlier attempts, by path in the session, that are not here because
+    whoever asked for the run has them, and verified them.
 
     Attributes:
         origin: The engine's voice in the journal, for whoever speaks for it in this process.
@@ -43,13 +45,15 @@ class EngineRun:
         redactor: Redactor,
         *,
         resume: bool = False,
+        elsewhere: Container[str] = frozenset(),
         find_driver: Callable[[str], type[Any]] = DriverRegistry.get,
         before_end: Callable[[], object] = lambda: None,
     ) -> None:
         self.origin = journal.origin("engine", redactor)
+        self._layout = layout
         self._digests = DigestQueue(prepared.input_files)
         try:
-            self._engine = self._set_up(prepared, layout, journal, redactor, resume, find_driver, before_end)
+            self._engine = self._set_up(prepared, layout, journal, redactor, resume, elsewhere, find_driver, before_end)
         except BaseException:
             self._digests.stop()
             raise
@@ -61,6 +65,7 @@ class EngineRun:
         journal: Journal,
         redactor: Redactor,
         resume: bool,
+        elsewhere: Container[str],
         find_driver: Callable[[str], type[Any]],
         before_end: Callable[[], object],
     ) -> Engine:
@@ -70,7 +75,7 @@ class EngineRun:
             keys = ResumeKeys(prepared, journal.session_id, self._digests.wait)
         plan = None
         if resume and keys is not None:
-            plan = resume_plan(prepared, layout, keys)
+            plan = resume_plan(prepared, layout, keys, elsewhere)
         if journal.attempt > 1:
             _set_aside(layout, plan.reused if plan is not None else ())
         place = make_place(prepared, layout, journal.session_id, sealed_locations(prepared), journal.attempt)
@@ -79,7 +84,7 @@ class EngineRun:
     def run(self) -> RunSummary:
         """Run to the end; what a step did wrong is in the summary. Input files are hashed on return."""
         try:
-            summary = self._engine.run()
+            summary = self._engine.run(self._look_for_a_cancel)
             if summary.status == "completed":
                 self._digests.wait()
             return summary
@@ -94,6 +99,11 @@ class EngineRun:
     def cancel(self, reason: str) -> None:
         self._engine.cancel(reason)
 
+    def _look_for_a_cancel(self) -> None:
+        """Somebody may ask for it in the session directory (`osiris runs cancel`)."""
+        if (reason := cancel_request(self._layout)) is not None:
+            self.cancel(reason)
+
 
 def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:
     """Move what earlier attempts left out of the artifacts, but for the steps that are taken over."""
@@ -103,10 +113,12 @@ def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:
             folder.rename(layout.work_dir / "earlier" / folder.name)
 
 
-def resume_plan(prepared: PreparedRun, layout: SessionLayout, keys: ResumeKeys) -> ResumePlan:
+def resume_plan(
+    prepared: PreparedRun, layout: SessionLayout, keys: ResumeKeys, elsewhere: Container[str] = frozenset()
+) -> ResumePlan:
     """What of the earlier attempts in a session directory still holds for this run."""
     finished = finished_steps(read_events(layout.events_file))
-    return plan_resume(prepared.steps, keys, finished, layout.artifacts_dir, layout.checkpoints_dir)
+    return plan_resume(prepared.steps, keys, finished, layout.artifacts_dir, layout.checkpoints_dir, elsewhere)
 
 
 def sealed_locations(prepared: PreparedRun) -> Callable[[str, str], str]:

@@ -115,6 +115,18 @@ class RunTimeout(ExecutionError):
     failure_class = FailureClass.TIMEOUT
 
 
+class NeverPlaced(ExecutionError):
+    """A run whose controller died before anything of it ran. It can be run again."""
+
+    failure_class = FailureClass.INFRA_LOST
+
+
+class NotAttached(ExecutionError):
+    """A run that cannot be taken over now, because its place cannot be asked. Nothing was changed; try again later."""
+
+    failure_class = FailureClass.INFRA_LOST
+
+
 class StepFenced(OsirisError):
     """This attempt was given up: it may publish nothing more. Raised inside the abandoned attempt only."""
 

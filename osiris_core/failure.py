@@ -6,9 +6,11 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.errors import ExecutionError, FailureClass, classify
+from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout, classify
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from osiris_core.redaction import Redactor
 
 MAX_MESSAGE_CHARS = 8_000
@@ -33,6 +35,16 @@ def describe_failure(
         "traceback": _masked(_traceback(error), redactor, MAX_TRACEBACK_CHARS),
         "details": redactor.value(error.details) if isinstance(error, ExecutionError) else {},
     }
+
+
+def error_of(error: Mapping[str, Any], status: str = "failed", step_id: str | None = None) -> ExecutionError:
+    """The exception for a run that did not complete; made of masked text, chained to nothing."""
+    failure_class = FailureClass(error.get("failure_class", FailureClass.ADAPTER_BUG))
+    kind = {"cancelled": RunCancelled, "timeout": RunTimeout}.get(status, ExecutionError)
+    message = error.get("message", "the run failed")
+    if step_id and kind is ExecutionError:
+        message = f"step '{step_id}' failed: {message}"
+    return kind(message, step_id=step_id, failure_class=failure_class, details=dict(error))
 
 
 def _message(error: BaseException) -> str:

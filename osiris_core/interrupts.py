@@ -20,11 +20,18 @@ class Sheltered(Generic[T]):
     Runs `work` in a thread of its own while the calling thread only waits.
 
     A KeyboardInterrupt in the calling thread calls `on_interrupt`, and is raised again when `work` is over: it lands
-    in no line of `work`, under no lock that `work` holds.
+    in no line of `work`, under no lock that `work` holds. `meanwhile` is called by the calling thread, a few times a
+    second as long as `work` lasts; it must not wait for anybody.
     """
 
-    def __init__(self, work: Callable[[], T], on_interrupt: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        work: Callable[[], T],
+        on_interrupt: Callable[[], object],
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
         self._work = work
+        self._meanwhile = meanwhile
         self._on_interrupt = on_interrupt
         self._taken = threading.Lock()
         self._over = threading.Lock()
@@ -45,7 +52,8 @@ class Sheltered(Generic[T]):
             try:
                 self._start()
                 while not self._is_over:
-                    self._over.acquire(timeout=POLL_S)
+                    if not self._over.acquire(timeout=POLL_S):
+                        self._meanwhile()
             except KeyboardInterrupt as exc:
                 self._on_interrupt()
                 interrupt = exc

@@ -115,6 +115,13 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
     Raises:
         PreparationError: Some are nowhere, each by its name.
     """
+    missing = look_up_known(prepared, context)
+    if missing:
+        raise PreparationError(Problem(f"{name} has no value here", hint=_how_to_give(name)) for name in missing)
+
+
+def look_up_known(prepared: PreparedRun, context: ExecutionContext) -> list[str]:
+    """Like `look_up_again`, but for those that are nowhere: it returns their names."""
     literal = {
         name: str(substitute(text, {})) for name, text in prepared.environment.items() if not _is_own(name, text)
     }
@@ -123,16 +130,12 @@ def look_up_again(prepared: PreparedRun, context: ExecutionContext) -> None:
     missing = sorted(wanted - found.keys())
     if missing or literal.keys() - prepared.secrets.keys():
         places = [context.environment, os.environ, _lifted_again(prepared, context, missing)]
-        problems = []
         for name in missing:
             value = next((place[name] for place in places if name in place), None)
-            if value is None:
-                problems.append(Problem(f"{name} has no value here", hint=_how_to_give(name)))
-            else:
+            if value is not None:
                 found[name] = value
-        if problems:
-            raise PreparationError(problems)
         prepared.secrets = SecretValues(found)
+    return [name for name in missing if name not in found]
 
 
 def _is_own(name: str, text: str) -> bool:

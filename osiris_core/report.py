@@ -14,7 +14,7 @@ class RunReport(Mapping[str, Any]):
     `sha256`), `metrics` (`rows_read`, `rows_written`, `execution_time_ms`, `memory_usage_mb`), `environment` (the
     adapter's name), `session_id`, `session_dir`, `attempt`, `pipeline`, `fingerprint`, `steps`, `error` (of the first
     failure, or None), `timings` (milliseconds; all but `wall_ms` add up to it), `overhead_ms` (wall time without
-    the steps), `published`, `secret_names`.
+    the steps), `published`, `secret_names`; `attached` (true) where another controller went on with the run.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from osiris_core.running import Stop
     from osiris_core.schedule import Schedule
 
+UNCHANGED = "unchanged since it completed"
+"""Why a step was taken over."""
 _ENDED_BADLY = ("failed", "timeout", "cancelled")
 
 
@@ -68,7 +70,7 @@ class RunRecords:
     def take_over(self, step_id: str, finished: Finished) -> None:
         """A step need not run: an earlier attempt completed it."""
         record = self._records[step_id]
-        record.status, record.reason = "reused", "unchanged since it completed"
+        record.status, record.reason = "reused", UNCHANGED
         record.rows_read = finished.record.get("rows_read", 0)
         record.rows_written = finished.record.get("rows_written", 0)
         self._artifacts[step_id] = finished.artifacts

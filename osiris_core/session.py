@@ -48,6 +48,11 @@ class SessionLayout:
         return self.root / "session.lock"
 
     @property
+    def cancel_file(self) -> Path:
+        """Is there while somebody asks the owner to stop its run."""
+        return self.root / "cancel.json"
+
+    @property
     def artifacts_dir(self) -> Path:
         return self.root / "artifacts"
 
@@ -97,13 +102,17 @@ class Session:
 
     Attributes:
         attempt: 1 for the first run in this directory, then one more each time.
+        recorded: What `run.json` says of the run.
+        earlier: What it said of the attempt before.
     """
 
-    def __init__(self, layout: SessionLayout, session_id: str, lock_fd: int) -> None:
+    def __init__(self, layout: SessionLayout, session_id: str, lock_fd: int, attempt: int) -> None:
         self.layout = layout
         self.session_id = session_id
         self._lock_fd = lock_fd
-        self.attempt = _attempts_before(layout) + 1
+        self.attempt = attempt
+        self.recorded: dict[str, Any] = {}
+        self.earlier: dict[str, Any] = read_json(layout.run_file) or {}
         self.journal = Journal(layout.events_file, session_id, self.attempt)
         _OPEN.add(self)
 
@@ -121,38 +130,47 @@ class Session:
         layout = SessionLayout(Path(session_dir))
         _refuse_what_is_not_ours(layout, pipeline)
         layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock_fd = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_fd = _own(layout)
         try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            owner = os.pread(lock_fd, 64, 0).decode(errors="replace").strip()
-            os.close(lock_fd)
-            raise SessionBusy(f"process {owner or '?'} is running in {session_dir}") from exc
-        except BaseException:
-            os.close(lock_fd)
-            raise
-        try:
-            os.ftruncate(lock_fd, 0)
-            os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
-            shutil.rmtree(layout.work_dir, ignore_errors=True)
-            return cls(layout, session_id, lock_fd)
+            return cls(layout, session_id, lock_fd, _attempts_before(layout) + 1)
         except BaseException:
             os.close(lock_fd)
             raise
 
-    def record_intent(self, prepared: Mapping[str, Any], adapter: str) -> None:
+    @classmethod
+    def reopen(cls, session_dir: str) -> Session:
+        """
+        Own the session of a controller that is dead, and go on with its attempt, as it was written down.
+
+        Raises:
+            SessionBusy: That controller, or another one, lives.
+            PreparationError: No run was written down there.
+            OSError: It cannot be written.
+        """
+        layout = SessionLayout(Path(session_dir))
+        recorded_run(layout)
+        lock_fd = _own(layout)
+        try:
+            recorded = recorded_run(layout)  # once more: whoever let go of it last wrote this
+            session = cls(layout, str(recorded["session_id"]), lock_fd, int(recorded["attempt"]))
+        except BaseException:
+            os.close(lock_fd)
+            raise
+        session.recorded = recorded
+        session.record(pid=os.getpid())
+        return session
+
+    def record_intent(self, prepared: Mapping[str, Any], adapter: str, **facts: Any) -> None:
         """Write down what is about to be run, before anything is started."""
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        write_json(
-            self.layout.run_file,
-            {
-                "session_id": self.session_id,
-                "attempt": self.attempt,
-                "adapter": adapter,
-                "pid": os.getpid(),
-                "started_at": now,
-                "prepared": prepared,
-            },
+        self.record(
+            session_id=self.session_id,
+            attempt=self.attempt,
+            adapter=adapter,
+            pid=os.getpid(),
+            started_at=now,
+            **facts,
+            prepared=prepared,
         )
         write_json(
             self.layout.status_file,
@@ -161,12 +179,25 @@ class Session:
 
     def begin_attempt(self, attempt: int) -> None:
         """The run goes on as a later attempt, because its place started it again; ask the journal for voices anew."""
+        first = self.recorded.get("first_attempt", self.attempt)
         self.attempt = self.journal.attempt = attempt
-        self.record(attempt=attempt)
+        self.record(attempt=attempt, first_attempt=first)
 
     def record(self, **facts: Any) -> None:
         """Add to what is written down of the run: its token before anything is made for it, its native id after."""
-        write_json(self.layout.run_file, {**(read_json(self.layout.run_file) or {}), **facts})
+        self.recorded |= facts
+        write_json(self.layout.run_file, self.recorded)
+
+    @property
+    def is_ours(self) -> bool:
+        """
+        Whether nobody else can own the directory by now: its lock is still the file that we hold.
+
+        It is another one when the directory, or the lock in it, was removed and a run began there anew.
+        """
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(self._lock_fd), self.layout.lock_file.stat())
+        return True
 
     def close(self) -> None:
         """Let go of the directory; what only the run needed is removed."""
@@ -174,16 +205,51 @@ class Session:
             if self._lock_fd >= 0:
                 self.journal.close()
                 shutil.rmtree(self.layout.work_dir, ignore_errors=True)
+                with suppress(OSError):
+                    self.layout.cancel_file.unlink(missing_ok=True)
         finally:
             if self._lock_fd >= 0:
                 with suppress(OSError):  # for all who inherited it; closing would only do for this process
                     fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             self._let_go()
 
+    def delete(self) -> None:
+        """Remove everything that is ours in the directory, and the directory if nothing else is in it; then let go."""
+        layout = self.layout
+        self.journal.close()
+        archive = layout.root / "artifacts.tar.gz"
+        for folder in (layout.artifacts_dir, layout.checkpoints_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+        # `run.json` last: what was begun and not finished is still a session.
+        for file in (archive, layout.status_file, layout.events_file, layout.run_file, layout.lock_file):
+            file.unlink(missing_ok=True)
+        self.close()
+        with suppress(OSError):
+            layout.root.rmdir()
+
     def _let_go(self) -> None:
         fd, self._lock_fd = self._lock_fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _own(layout: SessionLayout) -> int:
+    """Take the lock, and clear away what an owner left that died; the descriptor holds it."""
+    lock_fd = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        shutil.rmtree(layout.work_dir, ignore_errors=True)
+        layout.cancel_file.unlink(missing_ok=True)
+    except BlockingIOError as exc:
+        owner = os.pread(lock_fd, 64, 0).decode(errors="replace").strip()
+        os.close(lock_fd)
+        raise SessionBusy(f"process {owner or '?'} is running in {layout.root}") from exc
+    except BaseException:
+        os.close(lock_fd)
+        raise
+    return lock_fd
 
 
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -206,6 +272,31 @@ def _attempts_before(layout: SessionLayout) -> int:
     if not layout.events_file.exists():
         return 0
     return max((int(event["attempt"]) for event in read_events(layout.events_file)), default=0)
+
+
+def recorded_run(layout: SessionLayout) -> dict[str, Any]:
+    """
+    What `run.json` says.
+
+    Raises:
+        PreparationError: It is not there, not whole, or not a run's.
+    """
+    recorded = read_json(layout.run_file) or {}
+    if not isinstance(recorded.get("attempt"), int) or "prepared" not in recorded or not recorded.get("session_id"):
+        raise PreparationError([Problem("there is no session here (no run.json)", file=str(layout.root))])
+    return recorded
+
+
+def ask_to_cancel(layout: SessionLayout, reason: str) -> None:
+    """Ask the live owner of a session to stop its run; it looks for that a few times a second."""
+    write_json(layout.cancel_file, {"reason": reason})
+
+
+def cancel_request(layout: SessionLayout) -> str | None:
+    """The reason for which somebody asks the owner to stop; None when nobody does."""
+    if not os.path.exists(layout.cancel_file):  # noqa: PTH110 - asked five times a second
+        return None
+    return str((read_json(layout.cancel_file) or {}).get("reason", "it was cancelled"))
 
 
 def is_owned(layout: SessionLayout) -> bool:

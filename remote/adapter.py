@@ -6,13 +6,20 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from osiris_core.adapter import ExecutionAdapter
-from osiris_core.errors import ExecutionError
+from osiris_core.earlier_run import EarlierRun
+from osiris_core.errors import ExecutionError, NeverPlaced, NotAttached
 from osiris_core.interrupts import Sheltered
+from osiris_core.session import cancel_request
 from osiris_core.user_code import driver_places
+from remote.adopted_run import AdoptedRun
 from remote.config import RemoteConfig
 from remote.remote_run import RemoteRun
+from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
     from osiris_core.context import ExecutionContext
@@ -38,14 +45,52 @@ class RemoteAdapter(ExecutionAdapter):
         super().check(prepared, context)
         driver_places(step["driver"] for step in prepared.manifest["steps"])
 
+    @property
+    def outlives_controller(self) -> bool:
+        return True
+
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         assert isinstance(self.config, RemoteConfig)
         remote_run = RemoteRun(run, context, self.config, self.make_sandbox)
+        return self._see_through(run, context, remote_run, remote_run.drive)
+
+    def take_over(self, run: Run, context: ExecutionContext) -> RunSummary:
+        assert isinstance(self.config, RemoteConfig)
+        assert run.session is not None
+        recorded = run.session.recorded
+        if recorded.get("token") is None:
+            again = EarlierRun(run.session.layout, recorded).again
+            raise NeverPlaced(f"the run never reached its place: its controller died before (run it again: {again})")
+        try:
+            remote_run = AdoptedRun(run, context, self.config, self.make_sandbox, recorded["token"])
+        except SandboxError as exc:
+            raise NotAttached(f"the place of the run cannot be asked now, and may go on: {exc}") from exc
+        return self._see_through(run, context, remote_run, lambda: remote_run.take_over(recorded.get("native_id")))
+
+    def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:
+        if recorded.get("token") is None:
+            return
+        try:
+            sandbox = self.make_sandbox(run, context, recorded["token"])
+            sandbox.adopt(recorded.get("native_id"))
+            sandbox.stop()
+        finally:
+            self.release(run)
+
+    def _see_through(
+        self, run: Run, context: ExecutionContext, remote_run: RemoteRun, work: Callable[[], RunSummary]
+    ) -> RunSummary:
         self._remote_runs[context.session_dir] = remote_run
         if run.cancel_reason is not None:  # it may have come in between
             remote_run.cancel(run.cancel_reason)
+
+        def look_for_a_cancel() -> None:
+            assert run.session is not None
+            if (reason := cancel_request(run.session.layout)) is not None:
+                remote_run.cancel(reason)
+
         try:
-            return Sheltered(remote_run.drive, on_interrupt=lambda: remote_run.cancel("interrupted")).run()
+            return Sheltered(work, lambda: remote_run.cancel("interrupted"), look_for_a_cancel).run()
         finally:
             run.summary = remote_run.summary
 

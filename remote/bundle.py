@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import PurePosixPath
 
     from osiris_core.prepared import PreparedRun
+    from remote.resume_files import EarlierFiles
 
 BOOT = (
     "import os,sys;i=os.dup(0);o=os.dup(1);n=os.open(os.devnull,os.O_RDONLY);os.dup2(n,0);os.close(n);os.dup2(2,1);"
@@ -47,7 +48,7 @@ def pack_bundle(
     target: Path,
     *,
     in_place: Mapping[str, str],
-    earlier: Iterable[tuple[str, Path]] = (),
+    earlier: EarlierFiles | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Bundle:
     """
@@ -55,7 +56,7 @@ def pack_bundle(
 
     Args:
         in_place: Source paths of input files that need not travel, with where they are in the sandbox.
-        earlier: Files of earlier attempts for a resume, by their path below the session folder.
+        earlier: For a resume: what travels of earlier attempts, and what they left that need not.
         check: Called after each file; what it raises is raised.
 
     Raises:
@@ -77,7 +78,9 @@ def pack_bundle(
         add(inputs.files())
         inputs.seal(listed)
         add(_user_files(code, drivers))
-        add((f"{folders.SESSION_FOLDER}/{name}", path) for name, path in earlier)
+        if earlier is not None:
+            add((f"{folders.SESSION_FOLDER}/{name}", path) for name, path in earlier.sent)
+            add([(folders.AT_HOME_FILE, json.dumps(sorted(earlier.at_home)).encode())])
         add([(folders.PREPARED_FILE, json.dumps(inputs.prepared_json()).encode())])
         package = json.dumps({"files": listed, "drivers": drivers}).encode()
         add([(folders.PACKAGE_FILE, package)])

@@ -102,6 +102,7 @@ class EngineJob:
             journal,
             redactor,
             resume=self._order["resume"],
+            elsewhere=self._at_home(),
             before_end=take_the_last_output,
         )
         spool = OutputSpool(self._printed, engine_run.origin, redactor)
@@ -109,6 +110,13 @@ class EngineJob:
         if self._cancelled is not None:
             engine_run.cancel(self._cancelled)
         return engine_run.run()
+
+    def _at_home(self) -> frozenset[str]:
+        """What of earlier attempts was verified where the run was asked for, and stayed there."""
+        try:
+            return frozenset(json.loads(Path(self._work_dir, folders.AT_HOME_FILE).read_bytes()))
+        except FileNotFoundError:
+            return frozenset()
 
     def _check_package(self) -> None:
         """See that what came up is what was sent."""

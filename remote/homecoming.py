@@ -12,7 +12,7 @@ from osiris_core.journal import JOURNAL_NAME
 from remote import folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from osiris_core.records import ArtifactRecord
@@ -23,12 +23,16 @@ class Homecoming:
     """
     One result on its way into a session directory; call `unpack`, `verify`, `move_in`, in this order.
 
+    Args:
+        at_home: What of earlier attempts was taken over without being sent, by path in the session, with its sha256.
+
     Attributes:
         journal: The worker's journal, once it is unpacked.
     """
 
-    def __init__(self, layout: SessionLayout) -> None:
+    def __init__(self, layout: SessionLayout, at_home: Mapping[str, str]) -> None:
         self._layout = layout
+        self._at_home = at_home
         self._incoming = layout.work_dir / "incoming"
         self._home = self._incoming / folders.SESSION_FOLDER
         self._digests: dict[str, str] = {}
@@ -64,18 +68,39 @@ class Homecoming:
             name = f"{folders.SESSION_FOLDER}/artifacts/{record.path}"
             if name not in self._digests and (incoming / name).is_symlink():  # it counts as the file it points to
                 name = os.path.relpath(os.path.realpath(incoming / name), incoming)
-            if self._digests.get(name) != record.sha256:
+            found = self._digests.get(name) or self._at_home.get(f"artifacts/{record.path}")
+            if found != record.sha256:
                 wrong.append(record.path)
         if wrong:
             raise CollectError(f"artifacts did not come home as their steps left them: {', '.join(wrong[:5])}")
 
-    def move_in(self) -> None:
-        """Artifacts and checkpoints of the session are those that came; what was there before is gone."""
+    def move_in(self, reused: Collection[str] = ()) -> None:
+        """
+        Artifacts and checkpoints of the session are those that came, and what is at home of the steps `reused`.
+
+        What else was there is gone. May be done again after it was cut short.
+        """
+        checkpoints = {name.partition("/")[2] for name in self._at_home if name.startswith("checkpoints/")}
+        kept = {"artifacts": set(reused) if self._at_home else set(), "checkpoints": checkpoints}
         for here, there in ((self._layout.artifacts_dir, "artifacts"), (self._layout.checkpoints_dir, "checkpoints")):
-            if here.exists():
-                shutil.rmtree(here)
-            if (arrived := self._home / there).is_dir():
-                arrived.replace(here)
+            arrived = self._home / there
+            if not here.exists():
+                if arrived.is_dir():
+                    arrived.replace(here)
+                continue
+            new = {path.name for path in arrived.iterdir()} if arrived.is_dir() else set()
+            for path in list(here.iterdir()):
+                if path.name in new or path.name not in kept[there]:
+                    _remove(path)
+            for name in new:
+                (arrived / name).replace(here / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _comes_home(name: str) -> bool:

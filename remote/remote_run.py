@@ -8,8 +8,15 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.aftermath import Aftermath, stopped_by
-from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
+from osiris_core.aftermath import stopped_by
+from osiris_core.earlier_run import tell
+from osiris_core.errors import (
+    CollectError,
+    ExecutionError,
+    FailureClass,
+    RunCancelled,
+    RunTimeout,
+)
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
 from osiris_core.records import RunSummary
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from osiris_core.aftermath import Aftermath
     from osiris_core.collection import Run
     from osiris_core.context import ExecutionContext
     from remote.config import RemoteConfig
@@ -56,6 +64,7 @@ class RemoteRun:
         context: ExecutionContext,
         config: RemoteConfig,
         make_sandbox: Callable[[Run, ExecutionContext, str], Sandbox],
+        token: str | None = None,
     ) -> None:
         assert run.session is not None
         self.session_dir = str(run.session.layout.root)
@@ -64,10 +73,10 @@ class RemoteRun:
         self._context = context
         self._config = config
         self._session = run.session
-        self._token = secrets.token_hex(16)
+        self._token = token or secrets.token_hex(16)
         self._sandbox = make_sandbox(run, context, self._token)
         self._turn = Turn(self._sandbox, run, self._session) if isinstance(self._sandbox, BatchSandbox) else None
-        self._copies = run.session.journal.copies("engine")
+        self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
         self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
@@ -77,10 +86,13 @@ class RemoteRun:
         self._cancel_sent_s: float | None = None
         self._steps_over = False
         self._has_all_events = False
-        self._placed = False
+        self._placed = self._gone = False
+        self._home: Homecoming | None = None
+        self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
         self._released = False
         self._releasing = threading.Lock()
         self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
+        self._transfer |= run.extra.get("transfer", {})
         run.extra["transfer"] = self._transfer
 
     def cancel(self, reason: str) -> None:
@@ -124,7 +136,8 @@ class RemoteRun:
         with self._run.clock("transfer"):
             target = self._session.layout.work_dir / "package.tar"
             target.parent.mkdir(parents=True, exist_ok=True)
-            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else ()
+            earlier = earlier_files(self._run.prepared, self._session) if self._context.resume else None
+            self._at_home = earlier.at_home if earlier is not None else {}
             self._bundle = pack_bundle(
                 self._run.prepared,
                 self._config.code,
@@ -171,6 +184,15 @@ class RemoteRun:
         self._stop_if_cancelled()
 
     def _order(self) -> dict[str, Any]:
+        """What the worker is told to begin with; from here on it may run."""
+        # Whoever has to go on with it finds what is known of it so far.
+        facts: dict[str, Any] = {
+            "facts": self._run.extra,
+            "spent_ms": {"transfer": self._run.spent_ms.get("transfer", 0.0)},
+        }
+        if self._at_home:
+            facts["at_home"] = self._at_home
+        self._session.record(**facts, prepared=self._run.prepared.to_json())
         return {
             "session_id": self._session.session_id,
             "attempt": self._session.attempt,
@@ -192,6 +214,17 @@ class RemoteRun:
         patience = self._turn.patience if self._turn is not None else None
         self._client = WorkerClient(transport, self._copies, self._note, self._note_stray, self._trace, patience)
         return self._client
+
+    def _told(self) -> Aftermath:
+        """What our journal says by now."""
+        return tell(self._session.layout, self._run.prepared, self._session.attempt)
+
+    def _let_go(self) -> None:
+        """Leave everything as it is, for the next who tries."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._trace is not None:
+            self._trace.close()
 
     # Followed to its end.
 
@@ -253,8 +286,8 @@ class RemoteRun:
 
     def _reconnect(self) -> bool:
         """Connect again; whether the worker has been started again, and the run begun its next attempt."""
-        assert self._transport is not None
-        self._transport.close()
+        if self._transport is not None:
+            self._transport.close()
         if self._turn is None:
             self._connect(self._sandbox.reconnect()).call("replay", {"after_seq": self._copies.last_seq})
             return False
@@ -268,7 +301,7 @@ class RemoteRun:
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["event"] in ("steps.complete", "steps.error"):
-            self._steps_over = True
+            self._steps_over, self._run.steps_end_ts = True, event["ts"]
 
     def _note_stray(self, text: str) -> None:
         self._say(text, "warning", stream="worker")
@@ -303,11 +336,9 @@ class RemoteRun:
     def _conclude(self, error: Exception) -> None:
         if not isinstance(error, ExecutionError):
             return
-        layout = self._session.layout
         with suppress(OSError, ValueError):
-            told = Aftermath(self._run.prepared.steps, read_events(layout.events_file), self._session.attempt)
             stop = stopped_by(error.failure_class, str(error))
-            self.summary = told.conclude(error, self._run.redactor, stop=stop)
+            self.summary = self._told().conclude(error, self._run.redactor, stop=stop)
             if self._turn is not None:
                 self._turn.overrule(self.summary, error)
 
@@ -320,18 +351,36 @@ class RemoteRun:
         Raises:
             CollectError: They cannot be fetched, or are not what the engine said they are.
         """
-        if not self._placed or self._transport is None:
+        if (
+            not self._placed
+            or self._session.recorded.get("home")
+            or (self._transport is None and not self._run.attached)
+        ):
+            return
+        artifacts = self.summary.artifacts if self.summary is not None else []
+        if self._gone:
+            if artifacts:
+                raise CollectError("the place of the run is gone, and what its steps left with it")
             return
         if self._client is not None:
             self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
         started_s = monotonic()
-        home = Homecoming(self._session.layout)
-        if not home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+        if self._home is None:
+            self._fetch()
+        if self._home is None:
             return  # no engine ran there: what an earlier attempt left here stays
-        self._complete_journal(home.journal)
-        home.verify(self.summary.artifacts if self.summary is not None else ())
-        home.move_in()
+        self._home.verify(artifacts)
+        steps = self.summary.steps if self.summary is not None else []
+        self._home.move_in(reused=[step.step_id for step in steps if step.status == "reused"])
+        self._session.record(home=True)
         self._note_transfer("down", started_s)
+
+    def _fetch(self) -> None:
+        """Everything that the worker left is here, beside what was here before, and the journal is complete."""
+        home = Homecoming(self._session.layout, self._at_home)
+        if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+            self._home = home
+            self._complete_journal(home.journal)
 
     def _note_transfer(self, direction: str, started_s: float) -> None:
         duration_ms = self._transfer[f"{direction}_ms"] = round((monotonic() - started_s) * 1000, 3)
@@ -373,7 +422,4 @@ class RemoteRun:
         except SandboxError as exc:  # what came home is home all the same
             self._say(str(exc), "warning")
         finally:
-            if self._transport is not None:
-                self._transport.close()
-            if self._trace is not None:
-                self._trace.close()
+            self._let_go()

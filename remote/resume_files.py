@@ -1,22 +1,39 @@
-"""What of a session's earlier attempts travels with a run that resumes: only what will be taken over."""
+"""What of a session's earlier attempts travels with a run that resumes: only what a step there will read."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osiris_core.checkpoint import ResumeKeys
 from osiris_core.sealing import DigestQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from osiris_core.checkpoint import ResumePlan
     from osiris_core.prepared import PreparedRun
     from osiris_core.session import Session
 
 
-def earlier_files(prepared: PreparedRun, session: Session) -> Iterator[tuple[str, Path]]:
-    """The journal, and the artifacts and kept outputs of steps that need not run again, by path in the session."""
+@dataclass(frozen=True)
+class EarlierFiles:
+    """
+    Both by path in the session: `sent` are files that travel, `at_home` those that are taken over and stay here.
+
+    Of the latter, with their sha256, the worker is told that they are there: their bytes were verified here.
+    """
+
+    sent: list[tuple[str, Path]]
+    at_home: dict[str, str]
+
+
+def earlier_files(prepared: PreparedRun, session: Session) -> EarlierFiles:
+    """
+    The journal and the kept outputs that a step which runs again reads; and what else of the earlier attempts holds.
+
+    Artifacts of steps that need not run again stay where they are, and so does what only they read.
+    """
     from osiris_core.engine_run import resume_plan  # brings pyarrow: 60 ms for every run that does not resume
 
     layout = session.layout
@@ -26,9 +43,23 @@ def earlier_files(prepared: PreparedRun, session: Session) -> Iterator[tuple[str
         plan = resume_plan(prepared, layout, keys)
     finally:
         digests.wait()
-    taken = {layout.events_file}
-    for finished in plan.reused.values():
-        taken.update(layout.artifacts_dir / record.path for record in finished.artifacts)
-        kept = (layout.checkpoints_dir / f"{output.get('checkpoint')}.arrow" for output in finished.outputs.values())
-        taken.update(path for path in kept if path.is_file())
-    return ((path.relative_to(layout.root).as_posix(), path) for path in sorted(taken))
+    sent = {layout.events_file} if layout.events_file.exists() else set()
+    at_home: dict[str, str] = {}
+    read = _read_again(prepared, plan)
+    for step_id, finished in plan.reused.items():
+        at_home |= {f"{layout.artifacts_dir.name}/{record.path}": record.sha256 for record in finished.artifacts}
+        for output in finished.outputs.values():
+            sha256 = output.get("checkpoint")
+            path = layout.checkpoints_dir / f"{sha256}.arrow"
+            if sha256 is None or not path.is_file():
+                continue
+            if step_id in read:
+                sent.add(path)
+            else:
+                at_home[path.relative_to(layout.root).as_posix()] = sha256
+    return EarlierFiles([(path.relative_to(layout.root).as_posix(), path) for path in sorted(sent)], at_home)
+
+
+def _read_again(prepared: PreparedRun, plan: ResumePlan) -> set[str]:
+    """The steps whose outputs a step that runs again reads."""
+    return {item.from_step for step in prepared.steps if step.id in plan.runs for item in step.inputs.values()}

@@ -41,8 +41,10 @@ class Turn:
         self._sandbox = sandbox
         self._run = run
         self._session = session
-        self._first_attempt = session.attempt
-        self._restarts = 0
+        self._first_attempt = (
+            session.recorded.get("first_attempt", session.attempt) if run.attached else session.attempt
+        )
+        self._restarts = session.attempt - self._first_attempt
         self._since_s: float | None = None
         self._until_s: float | None = None
         self.patience = Patience(HEARTBEAT_S, SILENCE_LIMIT_S, sandbox.is_alive)
@@ -62,6 +64,10 @@ class Turn:
         """The scheduler has the worker on return; its native id."""
         self._since_s, self._until_s = monotonic(), None
         return self._sandbox.submit(argv)
+
+    def adopt(self) -> None:
+        """Another controller handed the worker in; how long that is ago is not known here."""
+        self._since_s, self._until_s = monotonic(), None
 
     def is_queued(self) -> bool:
         """
@@ -133,12 +139,5 @@ class Turn:
         run.extra["restarts"] = self._restarts
         run.host = self._session.journal.origin("host", run.redactor)
         if before is not None:
-            run.host.emit(
-                "run.start",
-                pipeline=run.prepared.name,
-                adapter=run.prepared.adapter,
-                fingerprint=run.prepared.fingerprint,
-                steps=len(run.prepared.manifest["steps"]),
-                secret_names=run.prepared.secret_names,
-            )
+            run.tell_start(run.prepared.adapter)
         return True

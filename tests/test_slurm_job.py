@@ -239,7 +239,8 @@ def test_a_lost_answer_makes_no_second_job(
     go: Callable[..., SlurmRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """sbatch was obeyed, and its answer lost: the job is found by its token."""
-    lost = '"$real" "$@" >>"$log"\necho "sbatch: error: Batch job submission failed: Socket timed out on send/recv" >&2\nexit 1\n'
+    said = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    lost = f'"$real" "$@" >>"$log"\necho "{said}" >&2\nexit 1\n'
     log = wrapper(tmp_path, monkeypatch, "sbatch", lost)
     report = go(shell("one", "echo once >> $OSIRIS_ARTIFACTS_DIR/ran")).report()
     assert report.status == "completed", report.error
@@ -250,7 +251,8 @@ def test_a_submission_that_was_refused_is_not_a_lost_one(
     go: Callable[..., SlurmRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the controller did not take it, it is handed in again."""
-    once = 'echo x >>"$log"\nif [ "$(wc -l <"$log")" = 1 ]; then echo "sbatch: error: Unable to contact slurm controller" >&2; exit 1; fi\nexec "$real" "$@"\n'
+    said = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
+    once = f'echo x >>"$log"\n[ "$(wc -l <"$log")" != 1 ] || {{ echo "{said}" >&2; exit 1; }}\nexec "$real" "$@"\n'
     log = wrapper(tmp_path, monkeypatch, "sbatch", once)
     report = go(shell("one", "true")).report()
     assert report.status == "completed", report.error

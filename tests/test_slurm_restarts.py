@@ -1,4 +1,4 @@
-"""Jobs that Slurm starts again: the same run, its next attempt, what is complete taken over, the old start fenced off."""
+"""Jobs that Slurm starts again: the same run, its next attempt, what is complete taken over, the old start fenced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from osiris_core.sealing import sha256_of
-from tests.slurm_runs import SlurmRun, living, shell, slurm, state_of, wait_until
+from tests.slurm_runs import SlurmRun, living, shell, slurm, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,8 @@ STEPS = [
     shell(
         "second",
         'n=$(cat "$COUNTER" 2>/dev/null || echo 0); echo $((n + 1)) > "$COUNTER"; echo "start $n"; '
-        '[ $n -gt 0 ] || { for i in $(seq 600); do echo "$i" >> late.txt; sleep 0.1; done; }; echo "from start $n" > last.txt',
+        '[ $n -gt 0 ] || for i in $(seq 600); do echo "$i" >> late.txt; sleep 0.1; done; '
+        'echo "from start $n" > last.txt',
         needs=["first"],
         config={"artifacts": ["last.txt"]},
     ),

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from adapters.docker_engine.config import DockerConfig
 
 GET_BYTES = 2 << 20
+NOTHING = bytes(1024)
+"""A tar of no file: the folder was never made."""
 KILLED = 137
 CANNOT_EXECUTE, NOT_FOUND = 126, 127
 END_PATIENCE_S = 1.0
@@ -164,12 +166,20 @@ class DockerSandbox:
     def reconnect(self) -> AttachTransport:
         if self._transport is not None:
             self._transport.close()
+        with translate("the container cannot be looked at"):
+            state = self._client.api.inspect_container(self.name)["State"]
+        if not state["Running"]:  # the engine would let us wait for it
+            raise SandboxError(f"container {self.name} does not run")
         self._transport = attach(self._client, self.name)
         return self._transport
 
     def get(self, folder: str) -> Iterator[bytes]:
         with translate(f"{folder} cannot be fetched from the container"):
-            stream, _ = self._client.api.get_archive(self.name, str(WORK_DIR / folder), chunk_size=GET_BYTES)
+            try:
+                stream, _ = self._client.api.get_archive(self.name, str(WORK_DIR / folder), chunk_size=GET_BYTES)
+            except vendor.NotFound:
+                self._client.api.inspect_container(self.name)  # raises if it is the container that is not there
+                stream = [NOTHING]
             yield from stream
 
     def fate(self) -> Fate:

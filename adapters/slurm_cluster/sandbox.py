@@ -121,13 +121,10 @@ class SlurmSandbox:
         return self._job_id
 
     def adopt(self, native_id: str | None) -> bool:
-        if not self.place.root.is_dir():
-            return False
-        self._made = True
         self._job_id = native_id or find_again(self._token, ADOPT_LIMIT_S)
-        self._submitted = self._job_id is not None
-        if self._job_id is None:
-            return False  # it was never handed in
+        self._made, self._submitted = True, self._job_id is not None
+        if self._job_id is None or not self.place.root.is_dir():
+            return False  # it was never handed in, or somebody took its folder away
         self._board.watch(self._job_id)
         self._see_restarts()
         return True

@@ -64,10 +64,10 @@ def set_up_adapter(name: str, config: str | None, as_json: bool) -> int:
     """
     from osiris_core.cli import exits
     from osiris_core.cli.options import RunOptions
-    from osiris_core.cli.request import _configured_adapter
+    from osiris_core.cli.request import configured_adapter
     from osiris_core.errors import ExecutionError
 
-    adapter = _configured_adapter(RunOptions(manifest="", adapter=name, config=config))
+    adapter = configured_adapter(RunOptions(manifest="", adapter=name, config=config))
     try:
         # An adapter of somebody else's need not know this hook.
         made = adapter.setup(adapter.config, stdout.say) if hasattr(adapter, "setup") else None

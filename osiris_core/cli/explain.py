@@ -12,7 +12,9 @@ from osiris_core.cli.command import Command
 from osiris_core.cli.options import RunOptions, input_options, json_option
 
 if TYPE_CHECKING:
+    from osiris_core.checkpoint import ResumePlan
     from osiris_core.cli.sessions import SessionInfo
+    from osiris_core.prepared import PreparedRun
 
 
 @click.command(cls=Command)
@@ -30,7 +32,7 @@ def explain(
     The earlier run is the one named, else the newest of the MANIFEST, else the newest at all. Give the same --param
     and --env as to the run.
     """
-    from osiris_core.cli.outlook import UNCHANGED, resume_outlook
+    from osiris_core.cli.outlook import resume_outlook
     from osiris_core.cli.request import make_request
 
     if manifest is None and step is not None and _is_manifest(step):
@@ -43,23 +45,33 @@ def explain(
     assert outlook is not None
     ids = [planned.id for planned in prepared.steps]
     _check_step(step, ids)
-    found = [
-        {
-            "step_id": name,
-            "action": "reuse" if name in outlook.reused else "run",
-            "reason": UNCHANGED if name in outlook.reused else outlook.runs[name],
-        }
-        for name in ids
-        if step in (None, name)
-    ]
+    recorded = earlier.run.get("prepared") or {}
+    found = [_explained(name, outlook, recorded, prepared) for name in ids if step in (None, name)]
     if as_json:
         place = {"session_id": earlier.session_id, "session_dir": str(earlier.layout.root), "manifest": manifest}
         stdout.write_json({"status": "explained", **place, "steps": found})
         return
-    rows = [
-        (item["step_id"], {"reuse": "reused", "run": "runs again"}[item["action"]], item["reason"]) for item in found
-    ]
+    actions = {"reuse": "reused", "run": "runs again"}
+    rows = [(item["step_id"], actions[item["action"]], f"{item['reason']}{_listed(item['changed'])}") for item in found]
     stdout.write_result("\n".join([f"session {earlier.session_id}", "", *formatting.table(("step", "", "why"), rows)]))
+
+
+def _explained(name: str, outlook: ResumePlan, recorded: dict[str, Any], prepared: PreparedRun) -> dict[str, Any]:
+    """What would be done with a step; `component` is what of its key, or of what it left, decided it."""
+    from osiris_core.checkpoint import changed_settings
+    from osiris_core.cli.outlook import UNCHANGED
+
+    if name in outlook.reused:
+        return {"step_id": name, "action": "reuse", "reason": UNCHANGED, "component": None, "changed": []}
+    component = outlook.differs[name]
+    before = outlook.before.get(name)
+    changed = changed_settings(before, recorded, prepared, name) if component == "config" else []
+    reason = outlook.runs[name]
+    return {"step_id": name, "action": "run", "reason": reason, "component": component, "changed": changed}
+
+
+def _listed(names: list[str]) -> str:
+    return f": {', '.join(names)}" if names else ""
 
 
 def _is_manifest(text: str) -> bool:

@@ -17,7 +17,11 @@ COMMANDS = {
     "plan": (f"{_HERE}.plan:plan", "Show what a run would do, without doing any of it.", False),
     "explain": (f"{_HERE}.explain:explain", "Say why steps would run again, or why not.", False),
     "schema": (f"{_HERE}.schema:schema", "Print the JSON Schema of a manifest or a configuration.", False),
-    "runs": (f"{_HERE}.runs:runs", "Look at runs: list, show.", False),
+    "runs": (
+        f"{_HERE}.runs:runs",
+        "Look at runs, go on with them, stop them.",
+        False,
+    ),
     "drivers": (f"{_HERE}.drivers:drivers", "Look at drivers: list, show.", False),
     "adapters": (f"{_HERE}.adapters:adapters", "Look at adapters: list, show, schema.", False),
     "backends": (f"{_HERE}.adapters:adapters", "The same as `adapters`.", True),

@@ -67,6 +67,13 @@ def complete_adapters(_ctx: click.Context, _param: click.Parameter, incomplete: 
     return [CompletionItem(name) for name in AdapterFactory.available() if name.startswith(incomplete)]
 
 
+def complete_sessions(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from osiris_core.cli.sessions import list_sessions, sessions_root
+
+    names = ["latest", *(session.layout.root.name for session in list_sessions(sessions_root()))]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What these options came to, unchecked but for their form. Times are seconds, sizes bytes."""

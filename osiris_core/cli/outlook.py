@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from osiris_core.checkpoint import ResumeKeys, ResumePlan
 from osiris_core.engine_run import resume_plan
+from osiris_core.run_records import UNCHANGED
 from osiris_core.sealing import DigestQueue
 
 if TYPE_CHECKING:
     from osiris_core.cli.request import Request
     from osiris_core.prepared import PreparedRun
 
-UNCHANGED = "unchanged since it completed"
+__all__ = ["UNCHANGED", "resume_outlook"]
 
 
 def resume_outlook(request: Request, prepared: PreparedRun) -> ResumePlan | None:

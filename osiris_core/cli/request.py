@@ -45,7 +45,7 @@ def make_request(options: RunOptions, *, verbose: bool = False, **extras: Any) -
         PreparationError: With every problem of the options, and those of the manifest beside them.
     """
     problems: list[Problem] = []
-    environment, public = _environment(options.env, problems)
+    environment, public = environment_of(options.env, problems)
     adapter = _adapter(options, problems)
     manifest: Manifest | None = None
     try:
@@ -83,7 +83,7 @@ def make_request(options: RunOptions, *, verbose: bool = False, **extras: Any) -
     return Request(manifest, adapter, context, earlier, notice)
 
 
-def _environment(given: tuple[str, ...], problems: list[Problem]) -> tuple[dict[str, str], frozenset[str]]:
+def environment_of(given: tuple[str, ...], problems: list[Problem]) -> tuple[dict[str, str], frozenset[str]]:
     """The declared variables, and the names of those that are no secret."""
     values: dict[str, str] = {}
     public = set()
@@ -111,7 +111,7 @@ def _environment(given: tuple[str, ...], problems: list[Problem]) -> tuple[dict[
 
 def _adapter(options: RunOptions, problems: list[Problem]) -> ExecutionAdapter | None:
     try:
-        return _configured_adapter(options)
+        return configured_adapter(options)
     except PreparationError as exc:
         problems.extend(exc.problems)
     except OsirisError as exc:
@@ -119,7 +119,8 @@ def _adapter(options: RunOptions, problems: list[Problem]) -> ExecutionAdapter |
     return None
 
 
-def _configured_adapter(options: RunOptions) -> ExecutionAdapter:
+def configured_adapter(options: RunOptions) -> ExecutionAdapter:
+    """The adapter that the options name, with what their configuration file says; problems have their line in it."""
     if options.config is None:
         return AdapterFactory.create(options.adapter or "local")
     document = read_document(Path(options.config))

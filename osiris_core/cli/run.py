@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from osiris_core.cli import exits, stdout
 from osiris_core.cli.command import Command
 from osiris_core.cli.options import RunOptions, json_option, run_options
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from osiris_core.cli.progress import View
-    from osiris_core.cli.request import Request
-    from osiris_core.report import RunReport
 
 _REPEATED = ("adapter", "config", "param", "env", "connections", "base_dir", "out")
 """Options without which a resumed run would be another one."""
@@ -53,6 +43,7 @@ def run(
       osiris run manifest.yaml --resume --timeout 2h
     """
     from osiris_core.cli.request import make_request
+    from osiris_core.cli.supervision import conclude, supervise
 
     logs = verbose or log_format is not None
     if logs:
@@ -65,81 +56,13 @@ def run(
     if request.notice:
         stdout.say(f"osiris: {request.notice}")
     try:
-        report = _run(request, watched=not logs and debug_step is None, as_json=as_json)
+        report = supervise(
+            request.adapter,
+            request.context.session_dir,
+            lambda: request.adapter.run(request.manifest, request.context),
+            watched=not logs and debug_step is None,
+            as_json=as_json,
+        )
     except OSError as exc:
         return exits.report_lost(exc, as_json=as_json)
-    if as_json:
-        stdout.write_json(report.to_json())
-    else:
-        from osiris_core.cli.summary import run_summary
-
-        stdout.write_result(run_summary(report, manifest, optioned=any(options[name] for name in _REPEATED)))
-    code = exits.EXIT_CODES[report.status]
-    if report.status in ("cancelled", "timeout") or any(step["abandoned"] for step in report.steps):
-        # A thread that a step left inside a library would abort the process while Python shuts down.
-        stdout.leave(code)
-    return code
-
-
-def _run(request: Request, *, watched: bool, as_json: bool) -> RunReport:
-    from osiris_core.cli.signals import StopSignals, kill_descendants, leave_at_once
-    from osiris_core.errors import OsirisError, PreparationError, Problem
-
-    session_dir = request.context.session_dir
-    with (
-        _watching(session_dir, watched=watched),
-        StopSignals(request.adapter.cancel, lambda: leave_at_once(session_dir, as_json=as_json)),
-    ):
-        try:
-            return request.adapter.run(request.manifest, request.context)
-        except OsirisError:
-            raise
-        except BaseException as exc:
-            kill_descendants()  # nobody is left who would stop what the steps started
-            if not isinstance(exc, OSError) or _is_ours(session_dir):
-                raise
-            message = f"the session directory cannot be used: {exc.strerror or exc}"
-            raise PreparationError([Problem(message, key="--session-dir", file=session_dir)]) from exc
-
-
-def _is_ours(session_dir: str) -> bool:
-    """Whether a run of this process got as far as writing down what it is about to do."""
-    from osiris_core.session import SessionLayout, read_json
-
-    return (read_json(SessionLayout(Path(session_dir)).run_file) or {}).get("pid") == os.getpid()
-
-
-@contextmanager
-def _watching(session_dir: str, *, watched: bool) -> Iterator[None]:
-    """While the block runs, show the run on standard error: live on a terminal, as plain lines elsewhere."""
-    if not watched:
-        yield
-        return
-    from osiris_core.logs import JournalFollower
-    from osiris_core.session import SessionLayout
-
-    view = _view(session_dir)
-
-    def sink(event: dict[str, Any]) -> None:
-        # Nothing that goes wrong with a picture of the run may hurt the run, or leave a traceback.
-        try:
-            view.event(event)
-        except Exception as exc:  # noqa: BLE001
-            stdout.say(f"osiris: cannot show {event.get('event')}: {exc!r}")
-
-    follower = JournalFollower(SessionLayout(Path(session_dir)).events_file, sink).start()
-    try:
-        yield
-    finally:
-        follower.stop()
-        view.close()
-
-
-def _view(session_dir: str) -> View:
-    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        from osiris_core.cli.live_view import LiveView
-
-        return LiveView(session_dir, transient=stdout.result_is_terminal())
-    from osiris_core.cli.progress import PlainLines
-
-    return PlainLines(session_dir)
+    return conclude(report, manifest, as_json=as_json, optioned=any(options[name] for name in _REPEATED))

@@ -6,27 +6,22 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from osiris_core.cli import formatting, stdout
+from osiris_core.cli.attach import attach
+from osiris_core.cli.cancel import cancel
 from osiris_core.cli.command import Group
+from osiris_core.cli.delete import delete
 from osiris_core.cli.gc import gc
-from osiris_core.cli.options import json_option, root_option
+from osiris_core.cli.options import complete_sessions, json_option, root_option
 
 if TYPE_CHECKING:
     from osiris_core.cli.sessions import SessionInfo
 
 
-def complete_sessions(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from osiris_core.cli.sessions import list_sessions, sessions_root
-
-    names = ["latest", *(session.layout.root.name for session in list_sessions(sessions_root()))]
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
 @click.group(cls=Group)
 def runs() -> None:
-    """Look at runs: those that are under way and those that are over."""
+    """Look at runs, go on with them, stop them, remove them."""
 
 
 @runs.command("list")
@@ -34,7 +29,11 @@ def runs() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @json_option
 def list_runs(root: str | None, limit: int, as_json: bool) -> None:
-    """List the runs, the one that was started last first. One whose process died is `interrupted`."""
+    """
+    List the runs, the one that was started last first.
+
+    One whose process died is `orphaned` when it may go on elsewhere, else `interrupted`; `attach` goes on with both.
+    """
     from osiris_core.cli.sessions import list_sessions, sessions_root
 
     folder = sessions_root(root)
@@ -80,7 +79,8 @@ def show_run(name: str, root: str | None, as_json: bool) -> None:
         stdout.write_result("\n".join(_lines(session)))
 
 
-runs.add_command(gc)
+for command in (attach, cancel, gc, delete):
+    runs.add_command(command)
 
 
 def _steps(session: SessionInfo) -> list[dict[str, Any]]:
@@ -110,6 +110,8 @@ def _lines(session: SessionInfo) -> list[str]:
     ]
     if session.manifest_file:
         lines.append(f"manifest   {session.manifest_file}")
+    if session.attachable:
+        lines.append(f"controller {session.fate_of_controller}")
     if "steps" in report:
         lines += ["", *summary.step_lines(report, len(report["steps"]))]
     else:

@@ -59,11 +59,27 @@ class SessionInfo:
 
     @cached_property
     def status(self) -> str:
-        """The report's status; `running` only while a process really is, else `interrupted`."""
+        """
+        The report's status; `running` only while a process really is.
+
+        Else `orphaned` when something was made for the run elsewhere, which may go on; `interrupted` when it cannot.
+        """
         status = str(self.report.get("status") or "unknown")
         if status == "running" and not is_owned(self.layout):
-            return "interrupted"
+            return "orphaned" if self.run.get("token") else "interrupted"
         return status
+
+    @property
+    def attachable(self) -> bool:
+        """Whether another controller can go on with it."""
+        return self.status in ("orphaned", "interrupted")
+
+    @property
+    def fate_of_controller(self) -> str:
+        """What there is to say of a controller that is dead."""
+        goes_on = "the run may go on without it; " if self.status == "orphaned" else ""
+        name = self.layout.root
+        return f"dead (pid {self.run.get('pid')}); {goes_on}osiris runs attach {name} goes on, cancel ends it"
 
     @property
     def duration_s(self) -> float | None:
@@ -81,6 +97,7 @@ class SessionInfo:
             "session_id": self.session_id,
             "session_dir": str(self.layout.root),
             "status": self.status,
+            "attachable": self.attachable,
             "pipeline": self.pipeline,
             "adapter": self.run.get("adapter"),
             "attempt": self.run.get("attempt"),

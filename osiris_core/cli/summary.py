@@ -15,7 +15,17 @@ _BAD = ("failed", "timeout", "cancelled")
 _OWN_ERRORS = frozenset(
     {
         *("StepError", "ConfigError", "RunCancelled", "RunTimeout", "SealBroken", "CollectError"),
-        *("SandboxError", "ImageError", "EngineUnreachable", "NotThere", "WorkerLost", "ProtocolError", "RpcError"),
+        *(
+            "NeverPlaced",
+            "NotAttached",
+            "SandboxError",
+            "ImageError",
+            "EngineUnreachable",
+            "NotThere",
+            "WorkerLost",
+            "ProtocolError",
+            "RpcError",
+        ),
     }
 )
 
