@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, ClassVar
 
 from adapters.slurm_cluster.board import Board
 from adapters.slurm_cluster.check import missing_tools, problems
 from adapters.slurm_cluster.config import SlurmConfig
 from adapters.slurm_cluster.environment import worker_python
+from adapters.slurm_cluster.pilot import PilotSandbox
+from adapters.slurm_cluster.pool import PilotPool
 from adapters.slurm_cluster.sandbox import SlurmSandbox
 from adapters.slurm_cluster.submit import SubmitRate
 from osiris_core.errors import PreparationError
@@ -45,6 +48,8 @@ mem: 4G
         super().__init__(config)
         self._board = Board(self.config.poll_min_s, self.config.poll_max_s)
         self._rate = SubmitRate(self.config.max_submit_rate)
+        self._pool: PilotPool | None = None
+        self._making = threading.Lock()
 
     def unusable(self) -> str | None:
         missing = missing_tools(self.config)
@@ -63,13 +68,30 @@ mem: 4G
     def make_sandbox(self, run: Run, context: ExecutionContext, token: str) -> Sandbox:
         if self.config.label is not None:
             run.extra["queue"] = self.config.label
-        return SlurmSandbox(
-            self.config,
-            self._board,
-            self._rate,
-            worker_python(self.config),
-            token=token,
-            session_id=context.session_id,
-            session_dir=context.session_dir,
-            name=run.prepared.name,
-        )
+        python = worker_python(self.config)
+        facts = {
+            "token": token,
+            "session_id": context.session_id,
+            "session_dir": context.session_dir,
+            "name": run.prepared.name,
+        }
+        if self.config.mode == "pilot":
+            needs_s = float(run.prepared.settings.get("timeout_s") or 0)
+            return PilotSandbox(self._pilots(), needs_s, self.config, self._board, self._rate, python, **facts)
+        return SlurmSandbox(self.config, self._board, self._rate, python, **facts)
+
+    def close(self) -> None:
+        """As the contract has it; the pilots of this adapter are gone on return too."""
+        try:
+            super().close()
+        finally:
+            with self._making:
+                pool, self._pool = self._pool, None
+            if pool is not None:
+                pool.close()
+
+    def _pilots(self) -> PilotPool:
+        with self._making:
+            if self._pool is None:
+                self._pool = PilotPool(self.config, self._board, self._rate, worker_python(self.config))
+            return self._pool

@@ -28,6 +28,13 @@ BOOT = (
 """The first line of a worker: it takes the wire away from everybody before anything is imported."""
 
 
+PILOT_BOOT = (
+    "import sys;sys.path.insert(0,sys.argv[1]);from osiris_core.rooms import load_apart as load;"
+    "a=sys.argv[2:];load('remote.pilot').main(a[0],a[1],int(a[2]),*map(float,a[3:]))"
+)
+"""The first line of a pilot: the zip of our code, then what `pilot.main` takes."""
+
+
 def worker_argv(python: str, work_dir: PurePosixPath) -> list[str]:
     """The command that starts a worker in `work_dir`, where the package is."""
     return [python, "-I", "-c", BOOT, str(work_dir)]

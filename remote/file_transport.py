@@ -44,13 +44,21 @@ class FileTransport:
         files: The worker's folder; it may be empty yet.
         is_alive: Whether the worker runs, or is still to run. Asked at each look.
         stderr_name: The file that the worker's standard error goes to, if it goes to one.
+        poll_s: How far apart looks are at first.
     """
 
-    def __init__(self, files: WorkerFiles, is_alive: Callable[[], bool], stderr_name: str | None = None) -> None:
+    def __init__(
+        self,
+        files: WorkerFiles,
+        is_alive: Callable[[], bool],
+        stderr_name: str | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
         self._files = files
         self._is_alive = is_alive
         self._stderr_name = stderr_name
-        self._pause_s, self._look_at_s = POLL_S, 0.0
+        self._poll_s = poll_s
+        self._pause_s, self._look_at_s = poll_s, 0.0
         self._decoder = FrameDecoder()
         self._journal = _Lines(files, f"{folders.SESSION_FOLDER}/{JOURNAL_NAME}")
         self._replies = _Lines(files, folders.REPLIES_FILE)
@@ -69,7 +77,7 @@ class FileTransport:
                     raise TransportClosed(f"the worker's folder cannot be written: {exc}") from exc
                 self._next += 1
                 self._before_line = b""
-                self._pause_s, self._look_at_s = POLL_S, 0.0  # an answer is coming
+                self._pause_s, self._look_at_s = self._poll_s, 0.0  # an answer is coming
 
     def receive(self, timeout_s: float) -> bytes | None:
         deadline_s = monotonic() + timeout_s
@@ -78,7 +86,7 @@ class FileTransport:
             if now_s >= self._look_at_s or timeout_s <= 0:
                 alive = self._is_alive()
                 if data := self._new():
-                    self._pause_s = POLL_S
+                    self._pause_s = self._poll_s
                     return data
                 if not alive:
                     raise TransportClosed("the worker has ended")

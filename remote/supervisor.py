@@ -42,13 +42,17 @@ GOODBYE_LIMIT_S = 2.0
 
 def main(work_dir: str, in_fd: int, out_fd: int) -> NoReturn:
     """The whole life of a worker, from its first line on. The standard streams must be free of the wire already."""
+    supervise(work_dir, in_fd, out_fd, take_key(), int(os.environ.pop(RESTARTS_VARIABLE, "0")))
+
+
+def supervise(work_dir: str, in_fd: int, out_fd: int, key: str | None, restarts: int) -> NoReturn:
+    """As `main`, for a worker whose order `key` opens; None for one that is told to start over its wire."""
     os.makedirs(f"{work_dir}/{folders.WORKER_FOLDER}", exist_ok=True)  # noqa: PTH103 - pathlib comes after `hello`
     # What imports make stays: looking for garbage among it every 700 objects costs 15 ms.
     gc.set_threshold(50_000)
     # Looking for plugins costs as much. User code is loaded when this is gone again (`EngineJob`).
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a child ended
-    key, restarts = take_key(), int(os.environ.pop(RESTARTS_VARIABLE, "0"))
     engine = EngineProcess(work_dir)
     engine.fork([in_fd, out_fd])
     wire = Wire(in_fd, out_fd)

@@ -51,8 +51,9 @@ class Board:
     def watch(self, job_id: str) -> None:
         """From now on the job is among those that are asked for."""
         with self._lock:
-            self._states.setdefault(job_id, None)
-            self._hurry()
+            if job_id not in self._states:
+                self._states[job_id] = None
+                self._hurry()
 
     def forget(self, job_id: str) -> None:
         with self._lock:

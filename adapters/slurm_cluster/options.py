@@ -44,11 +44,14 @@ def batch_options(config: SlurmConfig, name: str, token: str, folder: str) -> li
     """All options of one submission, and what is the same for every one."""
     output = config.output_file or str(Path(folder, JOB_OUTPUT))
     files = [f"--output={_as_it_is(output, config.output_file)}"]
+    if config.mode == "pilot" and config.output_file is None:
+        files = [f"--output={_as_it_is(folder, None)}/%j.out"]
     if config.error_file is not None:
         files.append(f"--error={_as_it_is(config.error_file, config.error_file)}")
     return [
         *resource_options(config),
-        "--requeue" if config.requeue else "--no-requeue",
+        # Runs of a pilot that is lost go to another one.
+        "--requeue" if config.requeue and config.mode != "pilot" else "--no-requeue",
         f"--job-name={job_name(config, name)}",
         f"--comment={COMMENT_PREFIX}{token}",
         *files,

@@ -51,6 +51,10 @@ class Place:
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
+        # Files that are there can be seen to grow from another machine; that there are new ones may take it long.
+        (self.root / folders.WORKER_FOLDER).mkdir()
+        for name in (folders.REPLIES_FILE, folders.BEGAN_FILE, folders.EXIT_FILE):
+            (self.root / name).touch()
         (self.root / OWNER_FILE).write_text(json.dumps(owner), encoding="utf-8")
         self.link.symlink_to(self.root)
 
@@ -59,13 +63,18 @@ class Place:
         return self.root / f"{folders.RESTART_PREFIX}{restarts}" if restarts else self.root
 
     def began(self, restarts: int) -> str | None:
-        """The node on which that start began, once it did."""
+        """The node on which that start began, once it did; behind it the job of the pilot that took it."""
         return _text(self.current(restarts) / folders.BEGAN_FILE)
 
     def exit_code(self, restarts: int) -> int | None:
         """How the worker of that start ended, once it did."""
         text = _text(self.current(restarts) / folders.EXIT_FILE)
         return int(text) if text is not None and text.isdigit() else None
+
+    def restart_begins(self, restarts: int) -> None:
+        """That start has a folder; an earlier worker that lives on sees that, and ends."""
+        (self.current(restarts) / folders.WORKER_FOLDER).mkdir(parents=True, exist_ok=True)
+        (self.current(restarts) / folders.BEGAN_FILE).touch()
 
     def remove_order(self) -> None:
         """What only this run's worker could read is gone."""

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from remote import folders
+from remote.bundle import PILOT_BOOT
 from remote.order_file import RESTARTS_VARIABLE
 
 if TYPE_CHECKING:
@@ -68,6 +69,21 @@ command -v "$python" >/dev/null ||
 def job_script(config: SlurmConfig, argv: Sequence[str]) -> str:
     """The script of a run whose worker is started by `argv`, the last of which is its folder."""
     return _shebang(config) + _HEAD + _PLACE + set_up(config) + _start(argv[:-1])
+
+
+def pilot_script(config: SlurmConfig, python: str) -> str:
+    """The script of a pilot; its argument is the folder of its pool."""
+    numbers = [config.workers_per_node, config.pilot_idle_s, config.time_limit_s, config.drain_s]
+    argv = [python, "-I", "-c", PILOT_BOOT]
+    command = " ".join(['"$python"', *map(shlex.quote, argv[1:])])
+    pool = f'"$base/{folders.CODE_ZIP}" "$base" "$node $SLURM_JOB_ID" ' + " ".join(map(str, numbers))
+    seen = f"""\
+cd -- "$base" || fail {NO_FOLDER} "it does not see the folder $base (shared_dir must be the same folder on every node)"
+"""
+    return (
+        _shebang(config) + _HEAD + seen + set_up(config) + f"python={shlex.quote(python)}\n{_TAIL}"
+        f"{command} {pool} </dev/null\nfinish $?\n"
+    )
 
 
 def set_up(config: SlurmConfig) -> str:
