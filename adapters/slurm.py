@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
+from adapters.slurm_cluster.array import ArraySandbox, JobArray
 from adapters.slurm_cluster.board import Board
 from adapters.slurm_cluster.check import missing_tools, problems
 from adapters.slurm_cluster.config import SlurmConfig
 from adapters.slurm_cluster.environment import worker_python
+from adapters.slurm_cluster.interactive import InteractiveSandbox
+from adapters.slurm_cluster.many import chunks, prepare_all, run_all
 from adapters.slurm_cluster.pilot import PilotSandbox
 from adapters.slurm_cluster.pool import PilotPool
 from adapters.slurm_cluster.sandbox import SlurmSandbox
 from adapters.slurm_cluster.submit import SubmitRate
+from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError
 from remote.adapter import RemoteAdapter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
-    from osiris_core.context import ExecutionContext
     from osiris_core.errors import Problem
+    from osiris_core.manifest import Manifest
     from osiris_core.prepared import PreparedRun
+    from osiris_core.report import RunReport
     from remote.sandbox import Sandbox
 
 __all__ = ["SlurmAdapter", "SlurmConfig"]
+
+MAX_AT_A_TIME = 200
+"""How many runs are followed at a time; each has a thread here."""
 
 
 class SlurmAdapter(RemoteAdapter):
@@ -50,6 +62,7 @@ mem: 4G
         self._rate = SubmitRate(self.config.max_submit_rate)
         self._pool: PilotPool | None = None
         self._making = threading.Lock()
+        self._arrays: dict[str, JobArray] = {}
 
     def unusable(self) -> str | None:
         missing = missing_tools(self.config)
@@ -75,10 +88,70 @@ mem: 4G
             "session_dir": context.session_dir,
             "name": run.prepared.name,
         }
+        if self.config.mode == "interactive":
+            return InteractiveSandbox(
+                self.config,
+                self._board,
+                python,
+                token=token,
+                name=run.prepared.name,
+                book=run.clock,
+                cancelled=lambda: run.cancel_reason is not None,
+            )
         if self.config.mode == "pilot":
             needs_s = float(run.prepared.settings.get("timeout_s") or 0)
             return PilotSandbox(self._pilots(), needs_s, self.config, self._board, self._rate, python, **facts)
+        if self.config.mode == "array":
+            array = self._arrays.get(context.session_dir) or JobArray(self.config, self._rate, 1, token)
+            return ArraySandbox(array, self.config, self._board, self._rate, python, **facts)
         return SlurmSandbox(self.config, self._board, self._rate, python, **facts)
+
+    def run_many(
+        self,
+        manifests: Sequence[str | Path | Mapping[str, object] | Manifest],
+        contexts: Sequence[ExecutionContext] | None = None,
+    ) -> list[RunReport]:
+        """
+        Run all of them at the same time and return their reports, in their order; one that fails is a report.
+
+        In mode array they are the elements of one job array (of several, beyond 200), in mode pilot the pilots take
+        them one after another, in mode job each is a job. Each context needs a session directory of its own.
+
+        Raises:
+            PreparationError: Some cannot start, for every reason given; nothing was started.
+            KeyboardInterrupt: Ctrl-C; all were cancelled, and their reports written, first.
+        """
+        contexts = [ExecutionContext() for _ in manifests] if contexts is None else contexts
+        runs = list(zip(prepare_all(self, manifests, contexts), contexts, strict=True))
+        at_a_time = MAX_AT_A_TIME
+        if self.config.mode == "pilot":  # a few more than there are places, so that none waits for us
+            at_a_time = self.config.nodes * self.config.workers_per_node + 2
+        reports: list[RunReport] = []
+        for chunk in chunks(runs, MAX_AT_A_TIME if self.config.mode == "array" else len(runs) or 1):
+            self._gather([context.session_dir for _, context in chunk])
+            reports += run_all(self, chunk, at_a_time, self.cancel, self._drop)
+        return reports
+
+    def _gather(self, session_dirs: list[str]) -> None:
+        """The runs of these sessions become one array."""
+        if self.config.mode == "array":
+            array = JobArray(self.config, self._rate, len(session_dirs), secrets.token_hex(16))
+            self._arrays |= dict.fromkeys(session_dirs, array)
+
+    def release(self, run: Run) -> None:
+        if run.session is not None:
+            had_sandbox = self._of(run) is not None
+            session_dir = str(run.session.layout.root)
+            if had_sandbox:
+                self._arrays.pop(session_dir, None)
+            self._drop(session_dir)
+        super().release(run)
+
+    def _drop(self, session_dir: str) -> None:
+        """A run that did not even come to have a sandbox is not waited for by the others of its array."""
+        if (array := self._arrays.pop(session_dir, None)) is not None:
+            array.leave()
+            array.is_left()
 
     def close(self) -> None:
         """As the contract has it; the pilots of this adapter are gone on return too."""

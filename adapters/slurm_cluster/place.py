@@ -17,6 +17,8 @@ from remote import folders
 RUNS_FOLDER = "runs"
 OWNER_FILE = "owner.json"
 SCRIPT_FILE = "job.sh"
+ARRAY_FILE = "array.json"
+"""Which element of which array the run is."""
 LINK_PREFIX = "slurm-"
 REMOVE_LIMIT_S = 5.0
 

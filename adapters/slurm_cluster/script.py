@@ -29,6 +29,7 @@ _HEAD = f"""\
 # Osiris core: one worker. The first argument is the folder of its run.
 node=${{SLURMD_NODENAME:-$(hostname)}}
 base=$1
+[ -z "$SLURM_ARRAY_TASK_ID" ] || base=$(readlink -- "$1/$SLURM_ARRAY_TASK_ID")
 place=
 finish() {{ # finish CODE: the last thing that is done
   if [ -n "$place" ]; then
@@ -104,4 +105,5 @@ def _start(argv: Sequence[str]) -> str:
     python, *arguments = argv
     command = " ".join(['"$python"', *map(shlex.quote, arguments), '"$place"'])
     # Its standard streams are no wire here: events are followed in its folder.
-    return f"python={shlex.quote(python)}\n{_TAIL}{command} </dev/null >/dev/null\nfinish $?\n"
+    own = f'[ -z "$SLURM_ARRAY_TASK_ID" ] || exec 2>>"$base/{folders.STDERR_FILE}"\n'
+    return f"{own}python={shlex.quote(python)}\n{_TAIL}{command} </dev/null >/dev/null\nfinish $?\n"
