@@ -10,24 +10,27 @@ from adapters.slurm_cluster.array import ArraySandbox, JobArray
 from adapters.slurm_cluster.board import Board
 from adapters.slurm_cluster.check import missing_tools, problems
 from adapters.slurm_cluster.config import SlurmConfig
-from adapters.slurm_cluster.environment import worker_python
+from adapters.slurm_cluster.environment import set_up, worker_python
+from adapters.slurm_cluster.gc import find_leftovers
 from adapters.slurm_cluster.interactive import InteractiveSandbox
 from adapters.slurm_cluster.many import chunks, prepare_all, run_all
 from adapters.slurm_cluster.pilot import PilotSandbox
 from adapters.slurm_cluster.pool import PilotPool
 from adapters.slurm_cluster.sandbox import SlurmSandbox
+from adapters.slurm_cluster.submission import submission
 from adapters.slurm_cluster.submit import SubmitRate
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError
 from remote.adapter import RemoteAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
     from osiris_core.errors import Problem
+    from osiris_core.leftovers import Leftover
     from osiris_core.manifest import Manifest
     from osiris_core.prepared import PreparedRun
     from osiris_core.report import RunReport
@@ -63,6 +66,21 @@ mem: 4G
         self._pool: PilotPool | None = None
         self._making = threading.Lock()
         self._arrays: dict[str, JobArray] = {}
+        self._sandboxes: dict[str, SlurmSandbox | InteractiveSandbox] = {}
+
+    @classmethod
+    def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:
+        """Make the workers' environment in the shared folder; says what was made, None when nothing was to be done."""
+        assert isinstance(config, SlurmConfig)
+        return set_up(config, progress)
+
+    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:
+        if missing_tools(self.config):
+            return []  # nothing was ever submitted from here
+        return list(find_leftovers(session_dirs, [self.config.shared_dir] if self.config.shared_dir else []))
+
+    def shown_script(self, prepared: PreparedRun) -> tuple[str, list[str]]:
+        return submission(self.config, worker_python(self.config), prepared.name)
 
     def unusable(self) -> str | None:
         missing = missing_tools(self.config)
@@ -74,13 +92,17 @@ mem: 4G
             super().check(prepared, context)
         except PreparationError as exc:
             found += exc.problems
-        found += problems(self.config, worker_python(self.config))
+        found += problems(self.config, worker_python(self.config), prepared.settings["timeout_s"])
         if found:
             raise PreparationError(found)
 
     def make_sandbox(self, run: Run, context: ExecutionContext, token: str) -> Sandbox:
         if self.config.label is not None:
             run.extra["queue"] = self.config.label
+        made = self._sandboxes[context.session_dir] = self._sandbox(run, context, token)
+        return made
+
+    def _sandbox(self, run: Run, context: ExecutionContext, token: str) -> SlurmSandbox | InteractiveSandbox:
         python = worker_python(self.config)
         facts = {
             "token": token,
@@ -145,6 +167,8 @@ mem: 4G
             if had_sandbox:
                 self._arrays.pop(session_dir, None)
             self._drop(session_dir)
+            if (sandbox := self._sandboxes.pop(session_dir, None)) is not None and sandbox.node:
+                run.extra["node"] = sandbox.node
         super().release(run)
 
     def _drop(self, session_dir: str) -> None:

@@ -87,13 +87,15 @@ class TestSlurm(AdapterParity):
     """One batch job for each scenario, on a real cluster."""
 
     scenarios: ClassVar[tuple[Scenario, ...]] = ALL
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def cluster(self, slurm_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self.shared = tmp_path_factory.getbasetemp() / "slurm-parity"
 
     @pytest.fixture
-    def adapter(
-        self, code: tuple[str, ...], slurm_cluster: str, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[ExecutionAdapter]:
-        self.shared = tmp_path_factory.getbasetemp() / "slurm-parity"
-        with AdapterFactory.create("slurm", partition=slurm_cluster, shared_dir=str(self.shared), code=code) as adapter:
+    def adapter(self, code: tuple[str, ...]) -> Iterator[ExecutionAdapter]:
+        with AdapterFactory.create("slurm", shared_dir=str(self.shared), code=code, **self.settings) as adapter:
             yield adapter
 
     def left_behind(self, outcome: Outcome) -> Iterator[str]:
@@ -106,6 +108,35 @@ class TestSlurm(AdapterParity):
         yield from (
             f"job {line}" for line in listed.stdout.splitlines() if "osiris:" in line and "COMPLETING" not in line
         )
+
+
+class TestSlurmInteractive(TestSlurm):
+    """Over the pipes of srun, with nothing shared."""
+
+    settings: ClassVar[Mapping[str, Any]] = {"mode": "interactive"}
+
+
+class TestSlurmPilot(TestSlurm):
+    """All scenarios in one pilot, one after another."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls) -> Iterator[list[ExecutionAdapter]]:
+        """The adapter, once it is made; its pilots are gone when it is closed."""
+        made: list[ExecutionAdapter] = []
+        yield made
+        for adapter in made:
+            adapter.close()
+
+    @pytest.fixture
+    def adapter(self, code: tuple[str, ...], made: list[ExecutionAdapter]) -> ExecutionAdapter:  # type: ignore[override]
+        if not made:
+            made.append(AdapterFactory.create("slurm", mode="pilot", shared_dir=str(self.shared), code=code))
+        return made[0]
+
+    def left_behind(self, outcome: Outcome) -> Iterator[str]:
+        """The pilot lives on, its run does not."""
+        yield from (f"{folder} is there" for folder in self.shared.glob("runs/*"))
 
 
 # The suite itself can fail.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.slurm_cluster.options import batch_options, output_path
-from adapters.slurm_cluster.place import ARRAY_FILE, SCRIPT_FILE
+from adapters.slurm_cluster.place import ARRAY_FILE, OWNER_FILE, SCRIPT_FILE
 from adapters.slurm_cluster.sandbox import ADOPT_LIMIT_S, SlurmSandbox
 from adapters.slurm_cluster.script import job_script
 from adapters.slurm_cluster.submit import find_again, submit
@@ -98,6 +100,8 @@ class JobArray:
 
     def _hand_in(self, argv: Sequence[str]) -> str:
         self.folder.mkdir(parents=True, mode=0o700)
+        owner = {"token": self.token, "session_id": "array", "session_dir": "", "pid": os.getpid()}
+        (self.folder / OWNER_FILE).write_text(json.dumps({**owner, "host": socket.gethostname()}))
         for index, place in enumerate(self._places):
             (self.folder / str(index)).symlink_to(place)
         script = self.folder / SCRIPT_FILE

@@ -46,6 +46,7 @@ class Board:
         self._missing_since_s: dict[str, float] = {}
         self._pause_s = min_s
         self._due_s = 0.0
+        self._asked_s = 0.0
         self._sacct_works = True
 
     def watch(self, job_id: str) -> None:
@@ -67,10 +68,11 @@ class Board:
         None while nothing was heard yet.
         """
         now_s = time.monotonic()
-        # Who finds somebody asking takes what is there, but for who needs it fresh.
+        # Who finds somebody asking takes what is there, but for who needs it fresh: a question asked since will do.
         if (fresh or now_s >= self._due_s) and self._asking.acquire(blocking=fresh):
             try:
-                self._ask()
+                if self._asked_s <= now_s:
+                    self._ask()
             finally:
                 self._asking.release()
         with self._lock:
@@ -86,6 +88,7 @@ class Board:
             self._due_s = time.monotonic() + self._pause_s
             return
         self.calls += 1
+        self._asked_s = time.monotonic()
         found = self._found(job_ids)
         now_s = time.monotonic()
         with self._lock:

@@ -26,11 +26,14 @@ def missing_tools(config: SlurmConfig) -> list[str]:
     return [tool for tool in TOOLS.get(config.mode, BATCH_TOOLS) if shutil.which(tool) is None]
 
 
-def problems(config: SlurmConfig, python: str) -> Iterator[Problem]:
+def problems(config: SlurmConfig, python: str, timeout_s: float | None) -> Iterator[Problem]:
     """Everything that can be told from here; asks Slurm, changes nothing."""
     if config.command is not None:
         yield Problem("it is for model runs: a manifest has steps", key="slurm.command", hint="leave it out")
     yield from _shared_dir(config)
+    if config.mode == "pilot" and timeout_s is not None and timeout_s + config.drain_s > config.time_limit_s:
+        message = f"a run of up to {timeout_s:g} s does not fit into a pilot of {config.time_limit}"
+        yield Problem(message, key="slurm.time_limit", hint="raise it, or lower the run's timeout or drain_s")
     if missing := missing_tools(config):
         message = f"{', '.join(missing)}: not in PATH"
         yield Problem(message, key="slurm", hint="run this where Slurm's commands are, or load the site's module")

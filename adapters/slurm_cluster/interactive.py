@@ -44,6 +44,19 @@ PIECE_BYTES = 1 << 20
 END_LIMIT_S, HOLDER_LIMIT_S = 1.0, 5.0
 
 
+def hold_command(config: SlurmConfig, name: str, token: str) -> list[str]:
+    """What gets the allocation and keeps it."""
+    return [
+        "srun",
+        *resource_options(config.model_copy(update={"ntasks": 1, "nodes": 1})),
+        f"--job-name={job_name(config, name)}",
+        f"--comment={COMMENT_PREFIX}{token}",
+        "bash",
+        "-c",
+        HOLD,
+    ]
+
+
 class InteractiveSandbox:
     """
     See `remote.sandbox.Sandbox`.
@@ -51,6 +64,9 @@ class InteractiveSandbox:
     Args:
         book: Books the time of a block, by its name.
         cancelled: Whether the run was; asked while it waits for its turn.
+
+    Attributes:
+        node: Where it is, once that is known.
     """
 
     def __init__(
@@ -75,23 +91,13 @@ class InteractiveSandbox:
         self._worker: subprocess.Popen[bytes] | None = None
         self._said = b""
         self._job_id: str | None = None
-        self._node = ""
+        self.node = ""
 
     def start(self) -> str:
-        config = self._config
-        argv = [
-            "srun",
-            *resource_options(config.model_copy(update={"ntasks": 1})),
-            f"--job-name={job_name(config, self._name)}",
-            f"--comment={COMMENT_PREFIX}{self._token}",
-            "--nodes=1",
-            "bash",
-            "-c",
-            HOLD,
-        ]
+        argv = hold_command(self._config, self._name, self._token)
         with self._book("queue"):
             self._holder = _piped(argv)
-            self._job_id, self._node, folder = self._turn(self._holder)
+            self._job_id, self.node, folder = self._turn(self._holder)
         self.work_dir = PurePosixPath(folder)
         self._board.watch(self._job_id)
         return self._job_id
@@ -143,7 +149,7 @@ class InteractiveSandbox:
             step = self._step("tar", "-xf", "-", "-C", str(self.work_dir))
             done = subprocess.run(step, env=tool_environment(), stdin=file, capture_output=True, check=False)
         if done.returncode:
-            raise refusal(f"files cannot be sent to {self._node}", done.stderr.decode(errors="replace"))
+            raise refusal(f"files cannot be sent to {self.node}", done.stderr.decode(errors="replace"))
 
     def open(self, argv: Sequence[str]) -> Transport:
         lines = set_up(self._config).replace("fail 99", "printf '%s\\n'")
@@ -170,7 +176,7 @@ class InteractiveSandbox:
                 yield piece
             said = process.stderr.read().decode(errors="replace")
             if process.wait() and "Cannot stat" not in said:  # no engine ran: there is nothing to fetch
-                raise refusal(f"the results cannot be fetched from {self._node}", said)
+                raise refusal(f"the results cannot be fetched from {self.node}", said)
         finally:
             _end(process)
 
@@ -182,12 +188,12 @@ class InteractiveSandbox:
         code = self._worker.returncode
         if code is None:
             return Fate(running=True)
-        facts = {"job_id": self._job_id, "node": self._node}
+        facts = {"job_id": self._job_id, "node": self.node}
         state = verdict(self._board, str(self._job_id))
         if state is not None and state.stage is Stage.ENDED and state.failure_class is not None:
             told = state.told(str(self._job_id))
             return Fate(False, code, message=told, failure_class=state.failure_class, facts=facts)
-        return Fate(False, code, message=f"the worker on {self._node} ended with exit code {code}", facts=facts)
+        return Fate(False, code, message=f"the worker on {self.node} ended with exit code {code}", facts=facts)
 
     def stop(self, *, keep: bool = False) -> str:  # noqa: ARG002 - what is on a node goes with the job
         if self._worker is not None:
@@ -197,7 +203,7 @@ class InteractiveSandbox:
             with suppress(OSError):
                 self._holder.stdin.close()
             with suppress(subprocess.TimeoutExpired):
-                self._holder.wait(HOLDER_LIMIT_S if self._node else 0)
+                self._holder.wait(HOLDER_LIMIT_S if self.node else 0)
             _end(self._holder)
         if self._job_id is not None:
             cancel_job(self._job_id)

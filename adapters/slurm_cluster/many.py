@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,11 @@ def run_all(
     with ThreadPoolExecutor(max_workers=min(at_a_time, len(runs)), thread_name_prefix="osiris-run") as pool:
         futures = [pool.submit(_run, adapter, prepared, context, drop) for prepared, context in runs]
         try:
-            return [future.result() for future in futures]
+            wait(futures)
         except BaseException:
             cancel("interrupted")
             raise
+    return [future.result() for future in futures]
 
 
 def _run(

@@ -167,6 +167,11 @@ class SlurmSandbox:
         return pack_stream(path, folder) if path.is_dir() else iter(())
 
     @property
+    def node(self) -> str:
+        """Where the last start of the worker began; empty before."""
+        return (self.place.began(self.restarts) or "").partition(" ")[0]
+
+    @property
     def _id(self) -> str:
         assert self._job_id is not None
         return self._job_id
