@@ -60,7 +60,6 @@ def write_order(path: str, sealed: bytes) -> None:
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, sealed)
-        os.fsync(fd)
     finally:
         os.close(fd)
     os.replace(f"{path}.new", path)  # noqa: PTH105 - a plain path, as everywhere in a worker

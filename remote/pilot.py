@@ -77,6 +77,7 @@ def _import_everything() -> None:
     for driver in BUILTIN:
         with suppress(Exception):  # one that needs what is not installed here
             DriverRegistry.get(driver)
+    load("remote.supervisor").worker_packages()
     with suppress(ImportError):
         from cryptography.hazmat.primitives.ciphers import aead  # noqa: F401
     gc.collect()

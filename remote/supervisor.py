@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from osiris_core import __version__
@@ -73,9 +74,15 @@ def _hello() -> dict[str, Any]:
         "protocol": PROTOCOL_VERSION,
         "version": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
-        "packages": installed_versions(list(WORKER_PACKAGES)),
+        "packages": worker_packages(),
         "pid": os.getpid(),
     }
+
+
+@lru_cache(maxsize=1)
+def worker_packages() -> dict[str, str]:
+    """Which of the packages that a worker needs are installed here."""
+    return installed_versions(list(WORKER_PACKAGES))
 
 
 def installed_versions(names: list[str]) -> dict[str, str]:
