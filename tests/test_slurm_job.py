@@ -112,6 +112,15 @@ def test_the_job_sees_nothing_undeclared(go: Callable[..., SlurmRun], monkeypatc
     assert "UNDECLARED_HERE" not in text + (run.session_dir / "artifacts/look/stdout.log").read_text()
 
 
+def test_a_step_on_several_nodes(go: Callable[..., SlurmRun]) -> None:
+    """A job with more tasks shows its steps the allocation; what they start runs on all nodes, and comes together."""
+    each = "srun --ntasks=2 --overlap bash -c 'echo $SLURMD_NODENAME > \"$OSIRIS_ARTIFACTS_DIR/$SLURM_PROCID.txt\"'"
+    report = go(shell("each", each), shell("all", "echo done", needs=["each"]), nodes=2, ntasks=2).report()
+    assert report.status == "completed", report.error
+    found = [(Path(report.session_dir) / f"artifacts/each/{number}.txt").read_text().strip() for number in range(2)]
+    assert sorted(found) == ["n1", "n2"]
+
+
 def test_too_much_memory(go: Callable[..., SlurmRun]) -> None:
     """The kernel's verdict becomes the run's."""
     hog = "python3 -c 'x = bytearray(700_000_000); print(len(x))'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ def problems(config: SlurmConfig, python: str, timeout_s: float | None) -> Itera
     if config.command is not None:
         yield Problem("it is for model runs: a manifest has steps", key="slurm.command", hint="leave it out")
     yield from _shared_dir(config)
+    if config.mode != "interactive" and find_spec("cryptography") is None:
+        message = "cryptography is not installed: it seals what a job is told"
+        yield Problem(message, key="slurm", hint="pip install 'osiris-core[slurm]'")
     if config.mode == "pilot" and timeout_s is not None and timeout_s + config.drain_s > config.time_limit_s:
         message = f"a run of up to {timeout_s:g} s does not fit into a pilot of {config.time_limit}"
         yield Problem(message, key="slurm.time_limit", hint="raise it, or lower the run's timeout or drain_s")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from remote import folders
 from remote.bundle import PILOT_BOOT
-from remote.order_file import RESTARTS_VARIABLE
+from remote.order_file import PASS_ON_VARIABLE, RESTARTS_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,10 +90,12 @@ cd -- "$base" || fail {NO_FOLDER} "it does not see the folder $base (shared_dir 
 def set_up(config: SlurmConfig) -> str:
     """What the site's environment needs; the first line that fails ends the job."""
     lines = [f"module load -- {shlex.quote(module)}" for module in config.modules] + list(config.setup)
+    # Steps that start tasks of their own (srun, mpirun) have to know of their allocation.
+    known = f"export {PASS_ON_VARIABLE}=SLURM_\n" if config.ntasks > 1 or config.nodes > 1 else ""
     if not lines:
-        return ""
+        return known
     trap = f"trap 'fail {SETUP_FAILED} \"modules or setup failed: $BASH_COMMAND\"' ERR"
-    return "\n".join([trap, *lines, "trap - ERR", ""])
+    return known + "\n".join([trap, *lines, "trap - ERR", ""])
 
 
 def _shebang(config: SlurmConfig) -> str:
