@@ -18,7 +18,7 @@ from remote import folders
 KEY_VARIABLE = "OSIRIS_ORDER_KEY"
 RESTARTS_VARIABLE = "OSIRIS_RESTARTS"
 """How often the worker of this run was started before, by whoever starts it."""
-PASS_ON_VARIABLE = "OSIRIS_PASS_ON"
+PASS_ON_VARIABLE = "OSIRIS_PASS_ON"  # noqa: S105 - no password
 """How the names begin of the variables that steps are to see though nobody declared them: those of their allocation."""
 ORDER_ID = "order"
 """The id of the request in the file: no host that calls has it."""

@@ -110,9 +110,27 @@ class TestSlurm(AdapterParity):
         )
 
 
+CHOICE = (
+    *(
+        "linear",
+        "fan-out",
+        "odd-names",
+        "resumed",
+        "command-fails",
+        "exception",
+        "timeout-of-run",
+        "cancel",
+        "environment",
+    ),
+    *("prints", "long-line", "secret-in-command", "segfault", "killed", "children-of-a-driver"),
+)
+"""What a way to a worker can do wrong."""
+
+
 class TestSlurmInteractive(TestSlurm):
     """Over the pipes of srun, with nothing shared."""
 
+    scenarios: ClassVar[tuple[Scenario, ...]] = tuple(item for item in ALL if item.name in CHOICE)
     settings: ClassVar[Mapping[str, Any]] = {"mode": "interactive"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from adapters.slurm_cluster.board import Board
@@ -23,6 +25,7 @@ from adapters.slurm_cluster.tools import Answer, run_tool
 from osiris_core import AdapterFactory
 from osiris_core.errors import FailureClass
 from remote.bundle import worker_argv
+from remote.config import RemoteConfig
 from remote.order_file import OrderError, new_key, seal, unseal
 
 if TYPE_CHECKING:
@@ -354,3 +357,28 @@ def test_it_is_there_without_a_cluster() -> None:
     assert "sbatch" in why
     assert left == []
     assert shlex.quote("slurm") in AdapterFactory.available()
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "slurm.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_setting() -> None:
+    """Of this adapter's own; and none that there is not."""
+    own = set(SlurmConfig.model_fields) - (set(RemoteConfig.model_fields) - {"unattended_timeout_s"}) - {"type"}
+    table = PAGE.partition("## Settings")[2].partition("## ")[0]
+    named = {
+        name for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named == own
+
+
+@pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+def test_the_configurations_of_the_page(text: str) -> None:
+    """Each is one."""
+    SlurmConfig.model_validate(yaml.safe_load(text))
+
+
+def test_the_states_of_the_page() -> None:
+    """It says of states what the table of the code says."""
+    for state, failure_class in re.findall(r"`([A-Z_]+)`[^`;.]*?is `(\w+)`", PAGE):
+        assert JobState(state).failure_class == failure_class
