@@ -17,6 +17,7 @@ ALL = (
     "rpc_round_trip",
     "events_pipe",
     "docker_artifact",
+    "attach",
     "slurm_run",
 )
 

@@ -23,6 +23,17 @@ class ChattyDriver:
             ctx.metric("number", number)
 
 
+class OneRowDriver:
+    """Gives a table of one row, always the same."""
+
+    deterministic = True
+
+    def run(self, step_id: str, config: Any, inputs: Mapping[str, Any], ctx: Any) -> dict[str, Any]:
+        import pyarrow as pa
+
+        return {"df": pa.table({"n": [len(inputs)]})}
+
+
 def noop_chain(steps: int, driver: str = "benchmarks.drivers:NoopDriver") -> dict[str, Any]:
     """A manifest of steps that do nothing, each waiting for the one before."""
     needs = [[f"step-{number - 1}"] if number else [] for number in range(steps)]

@@ -15,11 +15,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
-from osiris_core.attachment import Attachment
 from osiris_core.collection import Run, collect_run
-from osiris_core.config import AdapterConfig
+from osiris_core.config import AdapterConfig, recordable
 from osiris_core.context import ExecutionContext
-from osiris_core.earlier_run import EarlierRun, recordable
 from osiris_core.errors import (
     ExecutionError,
     NotAttached,
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from osiris_core.earlier_run import EarlierRun
     from osiris_core.leftovers import Leftover
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
@@ -236,6 +235,9 @@ class ExecutionAdapter(ABC):
             NotAttached: Its place cannot be asked; nothing was changed.
             PreparationError: There is no run, it is another adapter's, or a value that a new attempt needs is missing.
         """
+        from osiris_core.attachment import Attachment  # nothing of it is needed by runs that nobody attaches to
+        from osiris_core.earlier_run import EarlierRun
+
         earlier = EarlierRun.read(session_dir)
         earlier.check_adapter(self.name)
         if (report := earlier.report) is not None:
@@ -434,6 +436,7 @@ class ExecutionAdapter(ABC):
         return self._collect_logged(context, run)
 
     def _collect_logged(self, context: ExecutionContext, run: Run) -> RunReport:
+        run.extra |= context.facts
         events_file = SessionLayout(Path(context.session_dir)).events_file
         with phase_logged("collect", context), follow_verbosely(events_file, context):
             return self._collect(context.session_dir, run, context.publish_dir)

@@ -65,6 +65,11 @@ class Aftermath:
                 self._note(self._records[step_id], event)
 
     @property
+    def started(self) -> list[str]:
+        """The steps that were started, whatever became of them."""
+        return [record.step_id for record in self._records.values() if record.attempts]
+
+    @property
     def ended(self) -> bool:
         return self._end is not None
 

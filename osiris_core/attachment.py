@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from osiris_core.aftermath import stopped_by
 from osiris_core.collection import Run
 from osiris_core.earlier_run import seconds_since, tell
-from osiris_core.errors import ExecutionError, NotAttached, RunCancelled
+from osiris_core.errors import NotAttached, RunCancelled
 from osiris_core.failure import error_of
 from osiris_core.logs import follow_verbosely
 from osiris_core.prepared import look_up_known
@@ -81,8 +81,8 @@ class Attachment:
             raise
         except Exception as exc:  # noqa: BLE001 - it is in the report
             run.fail(exc)
-            if run.summary is None and isinstance(exc, ExecutionError):
-                run.summary = told.conclude(exc, run.redactor)
+            if run.summary is None:
+                run.summary = told.conclude(error_of(run.error or {}), run.redactor)
         except BaseException as exc:  # noqa: BLE001 - as above, and then raised
             run.fail(exc)
             interrupt = exc

@@ -30,6 +30,7 @@ class Driver(Protocol):
     - `Config`: a pydantic model. `run` then gets an instance of it as `config`; without it, a plain dict.
     - `version` ("1"): raise it when the same configuration gives another result; part of the resume key.
     - `deterministic` (False): the same inputs give the same bytes.
+    - `repeatable` (False): it changes nothing outside of the run, so that it may be run again after its place was lost.
     - `needs_network` (False): the step reaches outside; adapters that isolate give it a network.
     - `takes_inputs` ("any"): "none" or "one" when the driver reads no input or just one; prepare then says so.
     - `output_names(config)`: a class method giving the names of the outputs; without it they are known afterwards.
@@ -158,3 +159,15 @@ def _load_named(name: str) -> type[Any]:
 def config_model(driver: type[Any]) -> type[BaseModel] | None:
     """The driver's configuration model, or None when it takes a plain dict."""
     return getattr(driver, "Config", None)
+
+
+def is_repeatable(driver_name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a step may run twice without harm, by its driver's own word."""
+    driver = DriverRegistry.get(driver_name)
+    judge = getattr(driver, "is_repeatable", None)
+    if judge is not None:
+        try:
+            return bool(judge(config))
+        except Exception:  # noqa: BLE001 - a user's judge may raise anything; only its word is a promise
+            return False
+    return bool(getattr(driver, "repeatable", False))

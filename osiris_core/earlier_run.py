@@ -7,21 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from osiris_core.aftermath import Aftermath
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.journal import read_events
 from osiris_core.prepared import PreparedRun
-from osiris_core.redaction import Redactor
 from osiris_core.report import RunReport
 from osiris_core.session import SessionLayout, is_owned, read_json, recorded_run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pydantic import BaseModel
 
 OVER = ("completed", "failed", "cancelled", "timeout")
 
@@ -113,31 +107,6 @@ class EarlierRun:
 def tell(layout: SessionLayout, prepared: PreparedRun, attempt: int) -> Aftermath:
     """What the journal of a session says of one attempt."""
     return Aftermath(prepared.steps, read_events(layout.events_file), attempt)
-
-
-def recordable(config: BaseModel, secrets: Iterable[str]) -> dict[str, Any]:
-    """
-    An adapter's settings that are not defaults, as they may be written down: for whoever attaches to the run.
-
-    What holds one of `secrets`, or stands in a field that is secret, is left out; references (`${NAME}`) stay.
-    """
-    settings = config.model_dump(mode="json", exclude_defaults=True)
-    if not settings:
-        return {}
-    if "code" in settings:
-        settings["code"] = [str(Path(path).expanduser().resolve()) for path in settings["code"]]
-    found: dict[str, Any] = _kept(settings, config.model_dump(exclude_defaults=True), Redactor(secrets))
-    return found
-
-
-def _kept(settings: dict[str, Any], plain: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
-    kept = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            kept[name] = _kept(value, plain[name], redactor)
-        elif not hasattr(plain[name], "get_secret_value") and redactor.value({name: value}) == {name: value}:
-            kept[name] = value
-    return kept
 
 
 def seconds_since(ts: str) -> float:

@@ -16,6 +16,7 @@ ENTRY_POINT_GROUP = "osiris.adapters"
 
 BUILTIN = {
     "docker": "adapters.docker:DockerAdapter",
+    "fallback": "adapters.fallback:FallbackAdapter",
     "local": "adapters.local:LocalAdapter",
     "process": "adapters.process:ProcessAdapter",
     "slurm": "adapters.slurm:SlurmAdapter",

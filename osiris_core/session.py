@@ -157,7 +157,11 @@ class Session:
             os.close(lock_fd)
             raise
         session.recorded = recorded
-        session.record(pid=os.getpid())
+        try:
+            session.record(pid=os.getpid())
+        except BaseException:
+            session.close()
+            raise
         return session
 
     def record_intent(self, prepared: Mapping[str, Any], adapter: str, **facts: Any) -> None:

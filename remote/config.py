@@ -16,6 +16,12 @@ class RemoteConfig(AdapterConfig):
         gt=0,
         description="How long the place may take until its worker answers. Building an image is not counted.",
     )
+    start_attempts: int = Field(
+        default=2,
+        ge=1,
+        description="How often the place is asked for when the infrastructure fails; by the same token each time, so "
+        "that it is not made twice when only the answer was lost.",
+    )
     unattended_timeout_s: float = Field(
         default=3600.0,
         gt=0,

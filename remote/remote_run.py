@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import suppress
-from time import monotonic
+from functools import partial
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.aftermath import stopped_by
@@ -48,6 +49,8 @@ CANCEL_MARGIN_S = 20.0
 SUMMARY_LIMIT_S = 60.0
 """How long an engine whose steps are over may take to write down what they came to."""
 RECONNECTS = 3
+START_PAUSE_S = 1.0
+_WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
 
 
 class RemoteRun:
@@ -74,8 +77,8 @@ class RemoteRun:
         self._config = config
         self._session = run.session
         self._token = token or secrets.token_hex(16)
-        self._sandbox = make_sandbox(run, context, self._token)
-        self._turn = Turn(self._sandbox, run, self._session) if isinstance(self._sandbox, BatchSandbox) else None
+        self._make_sandbox = partial(make_sandbox, run, context, self._token)
+        self._take(self._make_sandbox())
         self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
@@ -130,7 +133,7 @@ class RemoteRun:
         self._stop_if_cancelled()
         self._placed = True
         self._session.record(token=self._token)
-        self._name(self._sandbox.start())
+        self._name(self._have_place())
         self._stop_if_cancelled()
         started_s = monotonic()
         with self._run.clock("transfer"):
@@ -153,6 +156,40 @@ class RemoteRun:
         self._transfer["up_bytes"] = self._bundle.size_bytes
         self._note_transfer("up", started_s)
         self._stop_if_cancelled()
+
+    def _have_place(self) -> str:
+        """The place, made; asked for again where only the infrastructure failed. Its native id."""
+        for number in range(1, self._config.start_attempts + 1):
+            try:
+                return self._sandbox.start()
+            except SandboxError as exc:
+                if exc.failure_class not in _WORTH_ANOTHER_TRY or number == self._config.start_attempts:
+                    raise
+                self._say(f"{exc}; the place is asked for once more", "warning")
+                self._pause(START_PAUSE_S * number)
+                self._take_away_what_was_made(exc)
+                self._take(self._make_sandbox())
+        raise AssertionError("at least one attempt")
+
+    def _take_away_what_was_made(self, failure: SandboxError) -> None:
+        """The answer may be all that was lost: what has the run's token by now is not made a second time."""
+        made = self._make_sandbox()
+        try:
+            if made.adopt(None):
+                made.stop()
+        except SandboxError:
+            raise failure from None
+
+    def _pause(self, pause_s: float) -> None:
+        until_s = monotonic() + pause_s
+        while monotonic() < until_s:
+            self._stop_if_cancelled()
+            sleep(0.05)
+
+    def _take(self, sandbox: Sandbox) -> None:
+        """The run is to be in this place."""
+        self._sandbox = sandbox
+        self._turn = Turn(sandbox, self._run, self._session) if isinstance(sandbox, BatchSandbox) else None
 
     def _name(self, native_id: str) -> None:
         """Write down what the place is called; nothing for one that is named later, when a scheduler has it."""

@@ -17,7 +17,7 @@ import pytest
 from osiris_core import AdapterFactory, ExecutionContext, PreparationError, read_events
 from osiris_core.errors import NotAttached, SessionBusy
 from osiris_core.session import Session, SessionLayout, is_owned
-from tests.test_attach_everywhere import CONTROLLER, SECRET, left_of_process
+from tests.test_attach_everywhere import CONTROLLER, SECRET, journal_is_whole, left_of_process
 from tests.test_process_adapter import nothing_left, start_cli
 from tests.worker_process import DRIVERS, NAP, alive, running, step, wait_for
 
@@ -124,6 +124,22 @@ def controller_killed(session: Path, point: str, adapter: str = "process") -> su
     settings = json.dumps({"code": [str(DRIVERS)]})
     argv = [sys.executable, str(CONTROLLER), adapter, settings, str(session), point]
     return subprocess.run(argv, env={**os.environ, "TOKEN": SECRET}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("point", ["within step.complete#1", "sandbox get#1", "after run#2", "within run.complete#1"])
+def test_a_second_controller_may_die_as_well(tmp_path: Path, point: str) -> None:
+    """The third one goes on where it was; the journal has nothing twice."""
+    session = tmp_path / "session"
+    assert controller_killed(session, "within artifact#1").returncode == -9
+    argv = [sys.executable, str(CONTROLLER), "process", json.dumps({"code": [str(DRIVERS)]}), str(session), point]
+    second = subprocess.run(argv, env={**os.environ, "TOKEN": SECRET, "ATTACH": "1"}, capture_output=True, check=False)
+    assert second.returncode == -9, second.stdout
+    report = process().attach(session)
+    assert (report.status, report["attempt"]) == ("completed", 1)
+    assert [item["path"] for item in report.artifacts] == ["file/n.csv", "last/out.bin"]
+    events = [event for event in journal_is_whole(session) if event["origin"] == "host" and event["event"] != "log"]
+    assert [event["event"] for event in events] == ["run.start", "run.complete"]
+    nothing_left(tmp_path)
 
 
 def test_another_adapter_is_refused(tmp_path: Path) -> None:
@@ -340,7 +356,7 @@ def test_commands_of_a_dead_engine_are_ended(tmp_path: Path, docker_client: Any)
 def test_no_secret_of_the_settings_is_written_down(tmp_path: Path) -> None:
     """References and public values are; a literal under a secret's name, or one that is a value of the run, is not."""
     from osiris_core.backends import DockerConfig
-    from osiris_core.earlier_run import recordable
+    from osiris_core.config import recordable
 
     config = DockerConfig(
         env_vars={"API_TOKEN": "literal-secret", "OMP_NUM_THREADS": "2", "PART": f"x{SECRET}", "B": "${B}"},

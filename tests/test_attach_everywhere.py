@@ -18,7 +18,7 @@ from osiris_core.process_scan import has_marker, process_entries
 from tests.worker_process import DRIVERS, files_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CONTROLLER = Path(__file__).parent / "data" / "mortal_controller.py"
 SECRET = "correct-horse-battery"
@@ -84,8 +84,8 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-def killed(place: Place, tmp_path: Path) -> Callable[[list[str]], list[tuple[str, Path]]]:
-    """Runs whose controllers were killed at these points, two at a time."""
+def killed(place: Place, tmp_path: Path) -> Iterator[Callable[[list[str]], list[tuple[str, Path]]]]:
+    """Runs whose controllers were killed at these points, some at a time; nothing of them outlives the test."""
 
     def kill(points: list[str]) -> list[tuple[str, Path]]:
         def one(point: str) -> tuple[str, Path]:
@@ -97,7 +97,11 @@ def killed(place: Place, tmp_path: Path) -> Callable[[list[str]], list[tuple[str
         with ThreadPoolExecutor(3) as pool:
             return list(pool.map(one, points))
 
-    return kill
+    yield kill
+    sessions = [path.parent for path in tmp_path.glob("*/run.json")]
+    for item in AdapterFactory.create(place.name, **place.settings).leftovers(sessions):
+        if Path(item.session_dir) in sessions:
+            item.remove()
 
 
 def journal_is_whole(session: Path) -> list[dict[str, Any]]:

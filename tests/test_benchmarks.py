@@ -17,7 +17,7 @@ from osiris_core.backends import RemoteAdapter
 ROOT = Path(__file__).resolve().parent.parent
 
 
-IN_CONTAINERS = {"adapter_benchmark", "noop_run", "rpc_round_trip", "events_pipe", "docker_artifact"}
+IN_CONTAINERS = {"adapter_benchmark", "noop_run", "rpc_round_trip", "events_pipe", "docker_artifact", "attach"}
 """They measure Docker too, where it is; its image is made before, once."""
 
 

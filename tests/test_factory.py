@@ -114,7 +114,7 @@ def test_plugins_of_others(tmp_path):
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
     listed, names, bad, shared, odd, leaver, *problems = done.stdout.splitlines()
-    assert listed == "['bad', 'docker', 'good', 'leaver', 'local', 'odd', 'process', 'shared', 'slurm']"
+    assert listed == "['bad', 'docker', 'fallback', 'good', 'leaver', 'local', 'odd', 'process', 'shared', 'slurm']"
     assert names == "good local"
     assert "UnknownAdapter" in bad
     assert "badplug (badplug:Nothing)" in bad

@@ -20,6 +20,7 @@ PAGES = [
     ROOT / "docs" / "manifest.md",
     ROOT / "docs" / "drivers.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "reliability.md",
 ]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILES = {

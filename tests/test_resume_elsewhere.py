@@ -97,7 +97,7 @@ def test_what_was_tampered_with_is_not_believed(tmp_path: Path) -> None:
     assert (session / "artifacts/large/x.csv").read_bytes() == before
 
 
-def test_a_step_that_runs_again_there_after_all_has_its_inputs_made_again(tmp_path: Path) -> None:
+def test_a_step_that_runs_again_there_has_its_inputs_made_again(tmp_path: Path) -> None:
     """What stayed at home is never read: here the worker does not believe a step that the host took for unchanged."""
     assert run("process", tmp_path, steps(last="SELECT error('one')")).status == "failed"
     session = tmp_path / "session"

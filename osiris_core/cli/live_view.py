@@ -48,11 +48,12 @@ class LiveView:
             step = self._state.apply(event)
         if self._live is None:
             self._live = self._start()
-        if step is not None and event["event"] == "log" and event["level"] in ("warning", "error"):
+        if event["event"] == "log" and event["level"] in ("warning", "error"):
             from rich.text import Text
 
+            place = f"{step.step_id}  " if step is not None else ""
             message = formatting.first_line(event["message"], 2000)
-            self._live.console.print(Text(f"{step.step_id}  {event['level']}: {message}"))
+            self._live.console.print(Text(f"{place}{event['level']}: {message}"))
 
     def close(self) -> None:
         if self._live is not None:

@@ -128,6 +128,8 @@ class PlainLines:
     def _run_line(self, event: dict[str, Any]) -> str | None:
         if event["event"] == "run.start":
             return f"{event['pipeline']}: {formatting.count(event['steps'], 'steps')} on {event['adapter']}"
+        if event["event"] == "log" and event["level"] in ("warning", "error"):
+            return f"{event['level']}: {formatting.first_line(event['message'], 2000)}"
         return None
 
     def _step_line(self, event: dict[str, Any], step: StepState) -> str | None:

@@ -31,6 +31,7 @@ class CsvExtractor:
     Config = CsvExtractorConfig
     version = "1"
     deterministic = True
+    repeatable = True
     needs_network = False
     takes_inputs = "none"
     example = """\

@@ -80,6 +80,7 @@ class CsvWriter:
     Config = CsvWriterConfig
     version = "1"
     deterministic = True
+    repeatable = True
     needs_network = False
     takes_inputs = "one"
     example = """\

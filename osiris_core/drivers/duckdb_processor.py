@@ -95,6 +95,12 @@ config:
         return settings.threads == 1 and not settings.allow_files
 
     @classmethod
+    def is_repeatable(cls, config: Any) -> bool:
+        """Whether it changes nothing outside of the run with this configuration."""
+        settings = config if isinstance(config, DuckDBProcessorConfig) else DuckDBProcessorConfig.model_validate(config)
+        return not settings.allow_files
+
+    @classmethod
     def output_names(cls, config: Any) -> frozenset[str]:  # noqa: ARG003 - the contract's
         return frozenset({"df"})
 

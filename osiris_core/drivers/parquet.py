@@ -52,6 +52,7 @@ class ParquetExtractor:
     Config: ClassVar[type[BaseModel]] = ParquetExtractorConfig
     version: ClassVar[str] = "1"
     deterministic: ClassVar[bool] = True
+    repeatable: ClassVar[bool] = True
     needs_network: ClassVar[bool] = False
     takes_inputs: ClassVar[str] = "none"
     example: ClassVar[str] = """\
@@ -159,6 +160,7 @@ class ParquetWriter:
     Config: ClassVar[type[BaseModel]] = ParquetWriterConfig
     version: ClassVar[str] = "1"
     deterministic: ClassVar[bool] = True
+    repeatable: ClassVar[bool] = True
     needs_network: ClassVar[bool] = False
     takes_inputs: ClassVar[str] = "one"
     example: ClassVar[str] = """\

@@ -110,7 +110,7 @@ def main() -> None:
         environment={"TOKEN": os.environ["TOKEN"]},
         checkpoint="always",
     )
-    report = made.run(MANIFEST, context)
+    report = made.attach(session_dir) if os.environ.get("ATTACH") else made.run(MANIFEST, context)
     print(json.dumps({"points": points, "report": report.to_json()}))
 
 

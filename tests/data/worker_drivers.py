@@ -70,6 +70,16 @@ class Signal:
         time.sleep(60)
 
 
+class FallOnce:
+    """The engine dies at the first try; the file `flag` knows."""
+
+    def run(self, step_id, config, inputs, ctx):
+        if not os.path.exists(config["flag"]):
+            open(config["flag"], "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        ctx.artifacts_dir.joinpath("out.bin").write_bytes(b"after all")
+
+
 class Leave:
     def run(self, step_id, config, inputs, ctx):
         print("I leave", file=sys.stderr)
