@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import secrets
+import shutil
 from typing import Any
 
 from remote import folders
@@ -96,8 +97,22 @@ def read_order(work_dir: str, key: str, restarts: int) -> bytes:
 
 def is_superseded(work_dir: str, restarts: int) -> bool:
     """Whether the run goes on without this worker: a later start has its folder, or what it came to was fetched."""
-    base = os.path.dirname(work_dir) if restarts else work_dir  # noqa: PTH120 - pathlib comes after `hello`
-    return os.path.exists(f"{base}/{folders.RESTART_PREFIX}{restarts + 1}") or not os.path.exists(work_dir)  # noqa: PTH110
+    base = _base(work_dir, restarts)
+    return os.path.exists(f"{base}/{folders.RESTART_PREFIX}{restarts + 1}") or _is_over(base)  # noqa: PTH110
+
+
+def clear_up(work_dir: str, restarts: int) -> None:
+    """What a worker made again of a folder that was taken away because its run is over, is gone on return."""
+    if _is_over(base := _base(work_dir, restarts)):
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _is_over(base: str) -> bool:
+    return not os.path.exists(f"{base}/{folders.PREPARED_FILE}")  # noqa: PTH110
+
+
+def _base(work_dir: str, restarts: int) -> str:
+    return os.path.dirname(work_dir) if restarts else work_dir  # noqa: PTH120 - pathlib comes after `hello`
 
 
 def _earlier(work_dir: str, restarts: int) -> str:

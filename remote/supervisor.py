@@ -21,7 +21,7 @@ from osiris_core.rooms import load
 from remote import folders
 from remote.control_file import ControlFile
 from remote.engine_process import EngineProcess, become_subreaper
-from remote.order_file import ORDER_ID, RESTARTS_VARIABLE, OrderError, is_superseded, read_order, take_key
+from remote.order_file import ORDER_ID, RESTARTS_VARIABLE, OrderError, clear_up, is_superseded, read_order, take_key
 from remote.protocol import PROTOCOL_VERSION, WORKER_PACKAGES, ErrorCode, encode, error, notification
 from remote.service import WorkerService
 from remote.wire import Wire
@@ -65,7 +65,10 @@ def supervise(work_dir: str, in_fd: int, out_fd: int, key: str | None, restarts:
     if key is None:
         supervisor.run()
     else:
-        supervisor.run(lambda: read_order(work_dir, key, restarts), lambda: is_superseded(work_dir, restarts))
+        try:
+            supervisor.run(lambda: read_order(work_dir, key, restarts), lambda: is_superseded(work_dir, restarts))
+        finally:
+            clear_up(work_dir, restarts)
     os._exit(0)
 
 
@@ -132,6 +135,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note_signal)
         self._dispatch = load("remote.methods").Dispatcher(self._service, self._service.mask)
+        import osiris_core.process_scan  # noqa: F401 - to end what is below, also when our code is gone from the disk
         try:
             self._obey(order)
             while not self._service.leaving:
@@ -197,7 +201,8 @@ class Supervisor:
                 self._sync_at_s = now_s + SYNC_INTERVAL_S
                 self._service.sync_journal()
                 if self._is_superseded():
-                    self._service.end("a later start of its run")
+                    self._engine.kill()  # at once: nobody wants a word of it any more
+                    self._service.leaving = True
             for number, text in self._files.receive():
                 self._service.heard()
                 if answer := self._dispatch(text):

@@ -342,8 +342,8 @@ def test_a_folder_that_the_node_does_not_see(tmp_path: Path, slurm_cluster: str)
     assert " on n" in error["message"]
 
 
-def test_no_controller(tmp_path: Path, slurm_shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so, and how to look."""
+def test_no_controller(tmp_path: Path, slurm_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and how to look; the folder stays for `osiris runs gc`: whether there is a job is not known."""
     monkeypatch.setattr("adapters.slurm_cluster.submit.LOOK_LIMIT_S", 0.1)
     conf = (
         Path("/etc/slurm/slurm.conf")
@@ -356,9 +356,10 @@ def test_no_controller(tmp_path: Path, slurm_shared: str, monkeypatch: pytest.Mo
     monkeypatch.setattr("adapters.slurm_cluster.submit.TRIES", 1)
     monkeypatch.setattr("adapters.slurm_cluster.sandbox.ADOPT_LIMIT_S", 0.1)
     monkeypatch.setitem(run_tool.__kwdefaults__, "timeout_s", 2.0)
-    error = error_of(SlurmRun(tmp_path, slurm_shared, [shell("one", "true")]))
+    error = error_of(SlurmRun(tmp_path, str(tmp_path / "shared"), [shell("one", "true")]))
     assert error["failure_class"] == "infra_lost"
     assert "scontrol ping" in error["message"]
+    assert len(list((tmp_path / "shared/runs").iterdir())) == 1
 
 
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

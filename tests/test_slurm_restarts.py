@@ -122,6 +122,7 @@ def test_a_node_is_lost_and_comes_back_late(run: SlurmRun) -> None:
             os.kill(pid, signal.SIGCONT)
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
         assert digests(run.session_dir) == before
+        assert list(run.shared_dir.glob("runs/*")) == []
     finally:
         for pid in workers:
             with suppress(OSError):
