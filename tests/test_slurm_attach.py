@@ -105,3 +105,23 @@ def test_cancelled_by_another(settings: dict[str, Any], killed: Any) -> None:
     report = attach(settings, session, cancel="not wanted any more")
     assert report.status in ("cancelled", "completed")  # it may have been quicker
     nothing_is_left(settings, session)
+
+
+@pytest.mark.timeout(90)
+def test_a_run_in_a_pilot(settings: dict[str, Any], tmp_path: Path) -> None:
+    """It goes on in its pilot, and another controller fetches it; the pilots of the dead one are found and ended."""
+    session = tmp_path / "session"
+    own = {**settings, "mode": "pilot", "pilot_idle_s": 60}
+    argv = [sys.executable, str(CONTROLLER), "slurm", json.dumps(own), str(session), "within step.start#1"]
+    done = subprocess.run(argv, env={**os.environ, "TOKEN": SECRET}, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    report = attach(own, session)
+    assert report.status == "completed", report.error
+    assert (session / "artifacts/file/n.csv").read_text().count("\n") == 1001
+    with AdapterFactory.create("slurm", **own) as adapter:
+        (left,) = [item for item in adapter.leftovers([session]) if item.session_id == "pilots"]
+        assert left.is_running
+        left.remove()
+        assert is_gone(left.native_id)
+        assert adapter.leftovers([session]) == []
+    assert list(Path(settings["shared_dir"]).glob("*/osiris-*")) == []
