@@ -62,7 +62,8 @@ def pack_bundle(
     Write the package of a run to `target`. Input files get their sha256, in `prepared` too.
 
     Args:
-        in_place: Source paths of input files that need not travel, with where they are in the sandbox.
+        in_place: Source paths of input files that need not travel, with where they are in the sandbox; our own code
+            may be among them.
         earlier: For a resume: what travels of earlier attempts, and what they left that need not.
         check: Called after each file; what it raises is raised.
 
@@ -81,7 +82,9 @@ def pack_bundle(
                 listed[name] = {"size_bytes": size_bytes, "sha256": sha256}
                 check()
 
-        add([(folders.CODE_ZIP, code_zip())])
+        own = code_zip()
+        if str(own) not in in_place:
+            add([(folders.CODE_ZIP, own)])
         add(inputs.files())
         inputs.seal(listed)
         add(_user_files(code, drivers))

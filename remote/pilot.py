@@ -96,6 +96,7 @@ class Pilot:
         self._idle_s, self._ends_s, self._drain_s = idle_s, ends_s, drain_s
         self._waiting: list[tuple[int, dict[str, Any]]] = []
         self._runs: dict[int, str] = {}
+        self._spare: tuple[int, int] | None = None
         self._asked_s: float | None = None
         self._busy_s = time.monotonic()
 
@@ -111,6 +112,8 @@ class Pilot:
             self._waiting += [(number, json.loads(text)) for number, text in self._tickets.receive()]
             did_something = self._begin() or did_something
             self._kill_who_must_go()
+            if not self._runs and not did_something and self._asked_s is None:
+                self._have_spare()
             pause_s = MIN_PAUSE_S if did_something else min(pause_s * GROWTH, MAX_PAUSE_S)
             time.sleep(pause_s)
 
@@ -155,10 +158,38 @@ class Pilot:
         place = _made(base, restarts)
         if place is None:
             return  # it was withdrawn
+        order = json.dumps([place, restarts]).encode()
+        while True:
+            self._have_spare()
+            assert self._spare is not None
+            pid, fd = self._spare
+            self._spare = None
+            try:
+                os.write(fd, order)
+            except OSError:  # somebody killed it
+                continue
+            finally:
+                os.close(fd)
+            self._runs[pid] = place
+            return
+
+    def _have_spare(self) -> None:
+        """A child stands ready to become a worker: to fork one takes longer than many a run."""
+        if self._spare is not None:
+            return
+        read_fd, write_fd = os.pipe()
         pid = os.fork()
         if pid == 0:
+            os.close(write_fd)
+            text = b""
+            while piece := os.read(read_fd, 1 << 16):
+                text += piece
+            if not text:  # the pilot has left
+                os._exit(0)
+            place, restarts = json.loads(text)
             _become_worker(place, self._key, restarts, self._name)
-        self._runs[pid] = place
+        os.close(read_fd)
+        self._spare = pid, write_fd
 
     def _reap(self) -> bool:
         """Write down how runs ended; whether one did. What they left behind, which only a kill can, is ended too."""
@@ -170,10 +201,13 @@ class Pilot:
                 break
             if pid == 0:
                 break
+            if self._spare is not None and pid == self._spare[0]:
+                os.close(self._spare[1])
+                self._spare = None
             if (place := self._runs.pop(pid, None)) is not None:
                 ended = True
                 if os.WIFSIGNALED(status) and not self._runs:
-                    kill_descendants(lambda: None)
+                    kill_descendants(lambda: None)  # the spare too: its end is seen here as well
                 _write(f"{place}/{folders.EXIT_FILE}", str(_exit_code(status)))
         return ended
 

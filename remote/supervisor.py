@@ -136,6 +136,7 @@ class Supervisor:
             signal.signal(number, self._note_signal)
         self._dispatch = load("remote.methods").Dispatcher(self._service, self._service.mask)
         import osiris_core.process_scan  # noqa: F401 - to end what is below, also when our code is gone from the disk
+
         try:
             self._obey(order)
             while not self._service.leaving:
@@ -220,8 +221,7 @@ class Supervisor:
         self._service.look_ahead()
 
     def _say_goodbye(self) -> None:
-        if self._service.over is not None:
-            self._service.sync_journal()
+        if self._service.over is not None:  # whoever wrote the last event has it on the disk
             self._files.send(0, encode(notification("over", self._service.over)))
         deadline_s = time.monotonic() + GOODBYE_LIMIT_S
         while self._wire.pending_bytes and not self._wire.dead and time.monotonic() < deadline_s:

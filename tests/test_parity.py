@@ -125,6 +125,8 @@ CHOICE = (
     *("prints", "long-line", "secret-in-command", "segfault", "killed", "children-of-a-driver"),
 )
 """What a way to a worker can do wrong."""
+FORKED = ("spill", "pool", "prints-at-import", "exit", "sql-error", "stubborn")
+"""What being forked from a process that has everything imported can do wrong."""
 
 
 class TestSlurmInteractive(TestSlurm):
@@ -135,7 +137,9 @@ class TestSlurmInteractive(TestSlurm):
 
 
 class TestSlurmPilot(TestSlurm):
-    """All scenarios in one pilot, one after another."""
+    """One after another in one pilot, whose process every run is forked from."""
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = tuple(item for item in ALL if item.name in (*CHOICE, *FORKED))
 
     @pytest.fixture(scope="class")
     @classmethod

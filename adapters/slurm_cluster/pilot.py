@@ -10,6 +10,7 @@ from adapters.slurm_cluster.sandbox import FILES_LAG_S, SlurmSandbox
 from adapters.slurm_cluster.states import Stage
 from osiris_core.errors import FailureClass
 from remote import folders
+from remote.code_zip import code_zip
 from remote.file_transport import FileTransport
 from remote.order_file import seal, write_order
 from remote.pipe_transport import FolderFiles
@@ -35,6 +36,9 @@ class PilotSandbox(SlurmSandbox):
         super().__init__(*args, **more)  # type: ignore[arg-type]
         self._pool, self._needs_s = pool, needs_s
         self._ticket: int | None = None
+        # A pilot has our code in its memory.
+        own = str(code_zip())
+        self.reads_in_place = {own: own}
 
     def order(self, message: bytes) -> None:
         write_order(str(self.place.root / folders.ORDER_FILE), seal(message, self._pool.key))
