@@ -8,6 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from adapters.slurm_cluster.errors import REFUSALS, ControllerSilent, ToolMissin
 from adapters.slurm_cluster.options import batch_options, resource_options
 from adapters.slurm_cluster.script import job_script, pilot_script
 from adapters.slurm_cluster.states import JobState, Stage
+from adapters.slurm_cluster.submit import SubmitRate
 from adapters.slurm_cluster.tools import Answer, run_tool
 from osiris_core import AdapterFactory
 from osiris_core.errors import FailureClass
@@ -327,6 +330,15 @@ def test_asked_seldom_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(pauses) <= 30 * 1.2 + 0.1
     assert max(pauses) > 20
     assert len(asked) < 30
+
+
+def test_jobs_are_not_submitted_too_fast() -> None:
+    """By all threads together."""
+    rate = SubmitRate(20.0)
+    started_s = time.monotonic()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: rate.wait(), range(6)))
+    assert 0.24 < time.monotonic() - started_s < 2
 
 
 def test_an_order_tells_nothing_without_its_key() -> None:

@@ -297,6 +297,58 @@ def test_slurms_controller_restarts(go: Callable[..., SlurmRun]) -> None:
     assert report.status == "completed", report.error
 
 
+def test_a_job_is_suspended(go: Callable[..., SlurmRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker is silent for longer than silence is borne, and Slurm knows better: the run goes on."""
+    monkeypatch.setattr("remote.turn.SILENCE_LIMIT_S", 0.5)
+    monkeypatch.setattr("remote.turn.HEARTBEAT_S", 0.2)
+    run = go(shell("one", "for i in $(seq 20); do echo $i; sleep 0.1; done"))
+    run.wait_for("step.start", "one")
+    job_id = run.wait_for_job()
+    slurm("scontrol", "suspend", job_id)
+    time.sleep(3)
+    assert state_of(job_id) == "SUSPENDED"
+    slurm("scontrol", "resume", job_id)
+    report = run.report()
+    assert report.status == "completed", report.error
+    assert report["attempt"] == 1
+
+
+def test_a_node_is_lost_for_good(go: Callable[..., SlurmRun]) -> None:
+    """Without `requeue` the run has failed, nobody's fault, with what came before it."""
+    run = go(shell("one", "echo kept"), shell("two", "sleep 60", needs=["one"]), requeue=False)
+    run.wait_for("step.start", "two")
+    job_id = run.wait_for_job()
+    node = slurm("squeue", "-h", "-j", job_id, "-o", "%N").strip()
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        report = run.report()
+    finally:
+        # Refused where the node has come back by itself.
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False, capture_output=True)
+        wait_until(lambda: slurm("sinfo", "-hN", "-p", "main", "-n", node, "-o", "%T").strip() == "idle")
+    assert report.status == "failed"
+    assert report.error is not None
+    assert report.error["failure_class"] == "infra_lost"
+    assert f"job {job_id} ended NODE_FAIL on {node}" in report.error["message"]
+    assert (run.session_dir / "artifacts/one/stdout.log").read_text() == "kept\n"
+
+
+def test_a_folder_that_is_kept(go: Callable[..., SlurmRun]) -> None:
+    """It is there to be looked at, without what the worker was told; `osiris runs gc` takes it away."""
+    run = go(shell("one", "echo $PW > x"), keep=True, context={"environment": {"PW": SECRET}})
+    assert run.report().status == "completed"
+    (place,) = run.shared_dir.glob("runs/*")
+    assert (place / "session/summary.json").exists()
+    assert not (place / "order").exists()
+    assert any(str(place) in event["message"] for event in run.events("log"))
+    with AdapterFactory.create("slurm") as adapter:
+        (left,) = [item for item in adapter.leftovers([run.session_dir]) if item.session_dir == str(run.session_dir)]
+        assert (left.kind, left.is_running) == ("run folder", False)
+        left.remove()
+    assert not place.exists()
+    assert list(run.session_dir.glob("slurm-*")) == []
+
+
 def test_a_node_is_drained(go: Callable[..., SlurmRun]) -> None:
     """The job that is on it ends in peace."""
     run = go(shell("one", "sleep 2; echo done"))
