@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -100,6 +101,84 @@ class TestE2B(AdapterParity):
         if "session_id" in outcome.report:
             for sandbox_id in living_sandboxes(self.options, outcome.report["session_id"]):
                 yield f"sandbox {sandbox_id} is alive"
+
+
+class TestSlurm(AdapterParity):
+    """One batch job for each scenario, on a real cluster."""
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = ALL
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def cluster(self, slurm_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self.shared = tmp_path_factory.getbasetemp() / "slurm-parity"
+
+    @pytest.fixture
+    def adapter(self, code: tuple[str, ...]) -> Iterator[ExecutionAdapter]:
+        with AdapterFactory.create("slurm", shared_dir=str(self.shared), code=code, **self.settings) as adapter:
+            yield adapter
+
+    def left_behind(self, outcome: Outcome) -> Iterator[str]:
+        """Neither a job nor a folder."""
+        for folder in self.shared.glob("runs/*"):
+            yield f"{folder} is there"
+        listed = subprocess.run(
+            ["squeue", "-h", "-o", "%i %T %k"], capture_output=True, text=True, timeout=60, check=True
+        )
+        yield from (
+            f"job {line}" for line in listed.stdout.splitlines() if "osiris:" in line and "COMPLETING" not in line
+        )
+
+
+CHOICE = (
+    *(
+        "linear",
+        "fan-out",
+        "odd-names",
+        "resumed",
+        "command-fails",
+        "exception",
+        "timeout-of-run",
+        "cancel",
+        "environment",
+    ),
+    *("prints", "long-line", "secret-in-command", "segfault", "killed", "children-of-a-driver"),
+)
+"""What a way to a worker can do wrong."""
+FORKED = ("spill", "pool", "prints-at-import", "exit", "sql-error", "stubborn")
+"""What being forked from a process that has everything imported can do wrong."""
+
+
+class TestSlurmInteractive(TestSlurm):
+    """Over the pipes of srun, with nothing shared."""
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = tuple(item for item in ALL if item.name in CHOICE)
+    settings: ClassVar[Mapping[str, Any]] = {"mode": "interactive"}
+
+
+class TestSlurmPilot(TestSlurm):
+    """One after another in one pilot, whose process every run is forked from."""
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = tuple(item for item in ALL if item.name in (*CHOICE, *FORKED))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls) -> Iterator[list[ExecutionAdapter]]:
+        """The adapter, once it is made; its pilots are gone when it is closed."""
+        made: list[ExecutionAdapter] = []
+        yield made
+        for adapter in made:
+            adapter.close()
+
+    @pytest.fixture
+    def adapter(self, code: tuple[str, ...], made: list[ExecutionAdapter]) -> ExecutionAdapter:  # type: ignore[override]
+        if not made:
+            made.append(AdapterFactory.create("slurm", mode="pilot", shared_dir=str(self.shared), code=code))
+        return made[0]
+
+    def left_behind(self, outcome: Outcome) -> Iterator[str]:
+        """The pilot lives on, its run does not."""
+        yield from (f"{folder} is there" for folder in self.shared.glob("runs/*"))
 
 
 # The suite itself can fail.
