@@ -23,6 +23,7 @@ ALL = (
     "model_run",
     "postgres_transfer",
     "mysql_transfer",
+    "slurm_run",
 )
 
 

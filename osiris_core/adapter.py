@@ -351,6 +351,13 @@ class ExecutionAdapter(ABC):
         """Why nothing can be run by this adapter here and now, in a sentence; None when it can. Makes nothing."""
         return None
 
+    def shown_script(self, prepared: PreparedRun) -> tuple[str, list[str]] | None:  # noqa: ARG002 - optional
+        """
+        What is handed to a scheduler for such a run: the script, byte for byte, and the command that hands it in, with
+        names in place of what every run has anew. None where there is no scheduler.
+        """
+        return None
+
     def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - optional
         """
         What runs of this machine left in this adapter's places, and no live process owns. Removes nothing.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from adapters.e2b import E2BAdapter, E2BConfig
     from adapters.local import LocalAdapter, LocalConfig
     from adapters.process import ProcessAdapter, ProcessConfig
+    from adapters.slurm import SlurmAdapter, SlurmConfig
     from osiris_core.config import BaseBackendConfig
     from osiris_core.pipeline import LocalPipelineBackend
     from osiris_core.postprocess_config import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from remote.config import RemoteConfig
     from remote.file_transport import FileTransport
     from remote.pipe_transport import FolderFiles, PipeTransport
-    from remote.sandbox import Fate, Sandbox, SandboxError, Transport, TransportClosed
+    from remote.sandbox import BatchSandbox, Fate, Sandbox, SandboxError, Transport, TransportClosed
 else:
     _PLACES = {
         "AdapterRunBackend": "osiris_core.run_backend",
@@ -44,6 +45,7 @@ else:
         "BaseBackendConfig": "osiris_core.config",
         "BasePostprocessorConfig": "osiris_core.postprocess_config",
         "ChainPostprocessorConfig": "osiris_core.postprocess_config",
+        "BatchSandbox": "remote.sandbox",
         "DockerAdapter": "adapters.docker",
         "DockerConfig": "adapters.docker",
         "DockerRunBackend": "osiris_core.run_backend",
@@ -67,6 +69,8 @@ else:
         "ReportPostprocessorConfig": "osiris_core.postprocess_config",
         "Sandbox": "remote.sandbox",
         "SandboxError": "remote.sandbox",
+        "SlurmAdapter": "adapters.slurm",
+        "SlurmConfig": "adapters.slurm",
         "Transport": "remote.sandbox",
         "TransportClosed": "remote.sandbox",
         "get_available_backends": "osiris_core.registries",
@@ -94,6 +98,7 @@ __all__ = [
     "ArchivePostprocessorConfig",
     "BaseBackendConfig",
     "BasePostprocessorConfig",
+    "BatchSandbox",
     "ChainPostprocessorConfig",
     "DockerAdapter",
     "DockerConfig",
@@ -118,6 +123,8 @@ __all__ = [
     "ReportPostprocessorConfig",
     "Sandbox",
     "SandboxError",
+    "SlurmAdapter",
+    "SlurmConfig",
     "Transport",
     "TransportClosed",
     "get_available_backends",

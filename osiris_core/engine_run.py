@@ -15,7 +15,7 @@ from osiris_core.secrets import substitute
 from osiris_core.session import cancel_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -49,7 +49,9 @@ class EngineRun:
         elsewhere: Container[str] = frozenset(),
         find_driver: Callable[[str], type[Any]] = DriverRegistry.get,
         before_end: Callable[[], object] = lambda: None,
+        passed_on: Mapping[str, str] | None = None,
     ) -> None:
+        self._passed_on = passed_on or {}
         self.origin = journal.origin("engine", redactor)
         self._layout = layout
         self._digests = DigestQueue(prepared.input_files)
@@ -79,7 +81,8 @@ class EngineRun:
             plan = resume_plan(prepared, layout, keys, elsewhere)
         if journal.attempt > 1:
             _set_aside(layout, plan.reused if plan is not None else ())
-        place = make_place(prepared, layout, journal.session_id, sealed_locations(prepared), journal.attempt)
+        locate = sealed_locations(prepared)
+        place = make_place(prepared, layout, journal.session_id, locate, journal.attempt, passed_on=self._passed_on)
         return Engine(prepared, place, self.origin, redactor, limits, plan, keys, find_driver, before_end)
 
     def run(self) -> RunSummary:
@@ -137,9 +140,19 @@ def sealed_locations(prepared: PreparedRun) -> Callable[[str, str], str]:
 
 
 def make_place(
-    prepared: PreparedRun, layout: SessionLayout, session_id: str, locate: Callable[[str, str], str], attempt: int = 1
+    prepared: PreparedRun,
+    layout: SessionLayout,
+    session_id: str,
+    locate: Callable[[str, str], str],
+    attempt: int = 1,
+    *,
+    passed_on: Mapping[str, str] | None = None,
 ) -> Place:
-    """The engine's view of a session directory: a step gets what was declared, and the same few names everywhere."""
+    """
+    The engine's view of a session directory: a step gets what was declared, and the same few names everywhere.
+
+    `passed_on` is what the place itself has to tell (a batch job's allocation).
+    """
     # A folder for each run in it: a thread that an earlier one left behind may still write into its own.
     work_dir = layout.work_dir / f"run-{attempt}"
     environment = {
@@ -148,6 +161,7 @@ def make_place(
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
+        **(passed_on or {}),
         **substitute(prepared.environment, prepared.secrets),
     }
     folders = (layout.artifacts_dir, work_dir, layout.checkpoints_dir)

@@ -20,6 +20,7 @@ BUILTIN = {
     "fallback": "adapters.fallback:FallbackAdapter",
     "local": "adapters.local:LocalAdapter",
     "process": "adapters.process:ProcessAdapter",
+    "slurm": "adapters.slurm:SlurmAdapter",
 }
 
 

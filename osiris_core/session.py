@@ -206,6 +206,12 @@ class Session:
         before = self.earlier.get("prepared") or {}
         return (resume and str(before.get("run_key") or "")) or token_hex(16)
 
+    def begin_attempt(self, attempt: int) -> None:
+        """The run goes on as a later attempt, because its place started it again; ask the journal for voices anew."""
+        first = self.recorded.get("first_attempt", self.attempt)
+        self.attempt = self.journal.attempt = attempt
+        self.record(attempt=attempt, first_attempt=first)
+
     def record(self, **facts: Any) -> None:
         """Add to what is written down of the run: its token before anything is made for it, its native id after."""
         self.recorded |= facts

@@ -47,12 +47,17 @@ class RemoteAdapter(ExecutionAdapter):
             Problem(f"it is of this machine, and adapter '{self.name}' runs elsewhere", step.id, f"config.{key}")
             for step in prepared.steps
             if step.driver == "command"
-            for key in ("workspace", "inherit_env")
+            for key in (("inherit_env",) if self.sees_workspaces else ("workspace", "inherit_env"))
             if step.config.get(key)
         ]
         if problems:
             raise PreparationError(problems)
         driver_places(step["driver"] for step in prepared.manifest["steps"])
+
+    @property
+    def sees_workspaces(self) -> bool:
+        """Whether folders of this machine are, under the same path, where steps run."""
+        return False
 
     @property
     def outlives_controller(self) -> bool:

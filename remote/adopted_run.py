@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from osiris_core.aftermath import Aftermath
     from osiris_core.records import RunSummary
+    from remote.turn import Turn
 
 WAITING_PATIENCE_S = 1.0
 """How long the order of a controller that died may be on its way to the worker."""
@@ -56,6 +57,10 @@ class AdoptedRun(RemoteRun):
         assert told is not None
         self._steps_over = told.ended
         self._gone = not found
+        if self._turn is not None and found:
+            return self._follow_turn(self._turn)
+        if self._turn is not None and native_id is None:
+            raise NeverPlaced(self._never)
         if found and self._run.error is None:
             try:
                 return self._follow_again()
@@ -68,6 +73,13 @@ class AdoptedRun(RemoteRun):
     def _is_running(self) -> bool:
         with _askable("the worker"):
             return self._sandbox.fate().running
+
+    def _follow_turn(self, turn: Turn) -> RunSummary:
+        """Follow a worker that a scheduler starts: all that it ever said is in its folder, also when it has ended."""
+        turn.adopt()
+        if not self._begin_again(turn):
+            self._take_turn(turn)
+        return self._follow()
 
     def _follow_again(self) -> RunSummary:
         """Connect to the worker and follow it; one that is still being started (in a queue) is waited for."""

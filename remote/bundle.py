@@ -48,6 +48,12 @@ os.unlink(z)
 """
 """And where our code came squeezed."""
 
+PILOT_BOOT = (
+    "import sys;sys.path.insert(0,sys.argv[1]);from osiris_core.rooms import load_apart as load;"
+    "a=sys.argv[2:];load('remote.pilot').main(a[0],a[1],int(a[2]),*map(float,a[3:]))"
+)
+"""The first line of a pilot: the zip of our code, then what `pilot.main` takes."""
+
 IN_BAND_BYTES = 1 << 20
 """How large a package may be that is sent in front of the first frame."""
 
@@ -86,7 +92,8 @@ def pack_bundle(
     Write the package of a run to `target`. Input files get their sha256, in `prepared` too.
 
     Args:
-        in_place: Source paths of input files that need not travel, with where they are in the sandbox.
+        in_place: Source paths of input files that need not travel, with where they are in the sandbox; our own code
+            may be among them.
         earlier: For a resume: what travels of earlier attempts, and what they left that need not.
         squeezed: Our code is packed as tightly as can be, and expanded by the worker's first line.
         check: Called after each file; what it raises is raised.
@@ -110,7 +117,7 @@ def pack_bundle(
             add([(folders.SQUEEZED_CODE, squeezed_code().path)])
             del listed[folders.SQUEEZED_CODE]
             listed[folders.CODE_ZIP] = {"size_bytes": squeezed_code().size_bytes, "sha256": squeezed_code().sha256}
-        else:
+        elif str(code_zip()) not in in_place:
             add([(folders.CODE_ZIP, code_zip())])
         add(inputs.files())
         inputs.seal(listed)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import ExecutionError, FailureClass
 from remote.framing import Frame, FrameDecoder, Stray, encode_frame
+from remote.order_file import ORDER_ID
 from remote.protocol import HEARTBEAT_INTERVAL_S, NOTIFICATIONS, SILENCE_LIMIT_S, encode, is_compatible, request
 from remote.sandbox import TransportClosed
 
@@ -54,6 +56,19 @@ class RpcError(ExecutionError):
         super().__init__(f"the worker refused '{method}': {text}", details={"code": self.code})
 
 
+@dataclass(frozen=True)
+class Patience:
+    """
+    How long a worker may be silent, and how often it is asked for a sign of life.
+
+    `is_there` is asked when it was silent for too long: whether somebody else (a scheduler) knows that it lives.
+    """
+
+    heartbeat_s: float = HEARTBEAT_INTERVAL_S
+    silence_s: float = SILENCE_LIMIT_S
+    is_there: Callable[[], bool] = lambda: False
+
+
 class WorkerClient:
     """
     Speaks to one worker over one connection. Has no thread: whoever waits in `call` or `wait` takes the events too.
@@ -64,7 +79,7 @@ class WorkerClient:
         on_event: Called with each new event, after it was written.
         on_stray: Called with each line that is no message.
         trace: Is told every message.
-        ask_interval_s: How often to ask for a sign of life. A worker that gives them unasked needs it seldom.
+        patience: How long silence is borne, and how often the worker is asked for a sign of life.
         in_midst: The worker had begun to speak before: what comes before the first frame is the rest of one.
 
     Attributes:
@@ -79,13 +94,13 @@ class WorkerClient:
         on_event: Callable[[dict[str, Any]], None] = lambda _: None,
         on_stray: Callable[[str], None] = lambda _: None,
         trace: RpcTrace | None = None,
+        patience: Patience | None = None,
         *,
-        ask_interval_s: float = HEARTBEAT_INTERVAL_S,
         in_midst: bool = False,
     ) -> None:
         self.summary: dict[str, Any] | None = None
         self.has_heard = False
-        self._ask_interval_s = ask_interval_s
+        self._patience = patience or Patience()
         self._in_midst = in_midst
         self._transport = transport
         self._copies = copies
@@ -94,7 +109,7 @@ class WorkerClient:
         self._trace = trace
         self._decoder = FrameDecoder()
         self._next_id = 1
-        self._answers: dict[int, dict[str, Any]] = {}
+        self._answers: dict[int | str, dict[str, Any]] = {}
         self._hello: dict[str, Any] | None = None
         self._asked_s = monotonic()
         self._silent_s = 0.0
@@ -102,11 +117,16 @@ class WorkerClient:
         self._replay_asked_s = 0.0
         self._strays = 0
 
-    def hello(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    def hello(
+        self,
+        timeout_s: float,
+        check: Callable[[], None] = lambda: None,
+        is_queued: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
         """
         The worker's first words: protocol, version, python, packages, pid.
 
-        `check` is called while they are waited for; what it raises is raised.
+        `check` is called while they are waited for; what it raises is raised. While `is_queued`, its time does not run.
 
         Raises:
             WorkerLost: It did not say them in time, or ended.
@@ -114,9 +134,11 @@ class WorkerClient:
         """
         deadline_s = monotonic() + timeout_s
         while self._hello is None:
+            check()
+            if is_queued():
+                deadline_s = monotonic() + timeout_s
             if (left_s := deadline_s - monotonic()) <= 0:
                 raise WorkerLost(f"the worker did not say hello within {timeout_s:g} s")
-            check()
             self._take(min(left_s, POLL_S))
         if not is_compatible(str(self._hello.get("protocol"))):
             raise ProtocolError(f"the worker speaks protocol {self._hello.get('protocol')}")
@@ -147,8 +169,8 @@ class WorkerClient:
         """
         return self._send(method, params or {}, timeout_s, before)
 
-    def answer(self, request_id: int, method: str, timeout_s: float = SILENCE_LIMIT_S) -> Any:
-        """The result of what was asked. Raises as `call` does."""
+    def answer(self, request_id: int | str, method: str, timeout_s: float = SILENCE_LIMIT_S) -> Any:
+        """The result of what was asked, by this client or by an order in a file. Raises as `call` does."""
         deadline_s = monotonic() + timeout_s
         while request_id not in self._answers:
             if (left_s := deadline_s - monotonic()) <= 0:
@@ -171,9 +193,11 @@ class WorkerClient:
             now_s = monotonic()
             if now_s >= deadline_s:
                 return False
-            if self._silent_s > SILENCE_LIMIT_S:
-                raise WorkerLost(f"the worker has been silent for {SILENCE_LIMIT_S:g} s")
-            if now_s - self._asked_s > self._ask_interval_s:
+            if self._silent_s > self._patience.silence_s:
+                if not self._patience.is_there():
+                    raise WorkerLost(f"the worker has been silent for {self._patience.silence_s:g} s")
+                self._silent_s = 0.0
+            if now_s - self._asked_s > self._patience.heartbeat_s:
                 self._send("heartbeat", {}, SILENCE_LIMIT_S)
             self._take(min(deadline_s - now_s, POLL_S))
         return True
@@ -234,7 +258,7 @@ class WorkerClient:
             self.summary = message.get("params") or {}
         elif method == "heartbeat":
             self._check_sent(message.get("params"))
-        elif method is None and isinstance(message.get("id"), int):
+        elif method is None and (isinstance(message.get("id"), int) or message.get("id") == ORDER_ID):
             self._answers[message["id"]] = message
             self._check_sent(message.get("result"))
             if len(self._answers) > 64:

@@ -18,10 +18,13 @@ from osiris_core.engine_run import EngineRun, make_place, sealed_locations
 from osiris_core.errors import ExecutionError, FailureClass
 from osiris_core.journal import Journal, read_events
 from osiris_core.redaction import Redactor
+from osiris_core.resources import cpu_count, default_memory_budget_bytes
 from osiris_core.sealing import sha256_of
 from osiris_core.secrets import SecretValues
 from osiris_core.session import SessionLayout, write_json
 from remote import folders
+from remote.lineage import take_over
+from remote.order_file import PASS_ON_VARIABLE
 from remote.output_spool import OutputSpool
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ class EngineJob:
         self._printed = printed
         self._cancelled: str | None = None
         self._engine_run: EngineRun | None = None
+        self._passed_on: dict[str, str] = {}
 
     def cancel(self, reason: str) -> None:
         self._cancelled = self._cancelled or reason
@@ -66,6 +70,8 @@ class EngineJob:
         layout = SessionLayout(Path(self._work_dir, folders.SESSION_FOLDER))
         layout.root.mkdir(exist_ok=True)
         prepared, order = self._prepared, self._order
+        if order["earlier"]:
+            take_over(order["earlier"], layout)
         prepared.secrets = SecretValues(order["secrets"])
         for file in prepared.input_files:  # what was sent is named by its place in the package
             file.source = str(Path(self._work_dir, file.source))
@@ -101,6 +107,7 @@ class EngineJob:
             resume=self._order["resume"],
             elsewhere=self._at_home(),
             before_end=take_the_last_output,
+            passed_on=self._passed_on,
         )
         spool = OutputSpool(self._printed, engine_run.origin, redactor)
         spool.start()
@@ -131,7 +138,14 @@ class EngineJob:
 
     def _surround(self, layout: SessionLayout) -> None:
         """Give this process what every step gets: the declared environment, UTC, a working directory of the run's."""
-        place = make_place(self._prepared, layout, self._order["session_id"], sealed_locations(self._prepared))
+        settings = self._prepared.settings
+        # What a batch job was given stands in variables that no step sees.
+        settings["max_parallel_steps"] = settings.get("max_parallel_steps") or cpu_count()
+        settings["memory_budget_bytes"] = settings.get("memory_budget_bytes") or default_memory_budget_bytes()
+        prefix = os.environ.get(PASS_ON_VARIABLE)
+        self._passed_on = {name: value for name, value in os.environ.items() if prefix and name.startswith(prefix)}
+        locate = sealed_locations(self._prepared)
+        place = make_place(self._prepared, layout, self._order["session_id"], locate, passed_on=self._passed_on)
         for name in list(os.environ):
             if name not in ("PATH", "HOME", "TMPDIR"):
                 del os.environ[name]

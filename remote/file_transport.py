@@ -28,22 +28,42 @@ if TYPE_CHECKING:
 
 
 POLL_S = 0.02
-MAX_POLL_S = 0.25
+MAX_POLL_S = 0.5
+TAIL_BYTES = 8 << 10
 
 
 class FileTransport:
     """
-    A transport for a worker whose pipes belong to nobody any more. One controller at a time.
+    A transport for a worker without pipes, or whose pipes belong to nobody any more. One controller at a time.
 
-    What was answered before it came is passed over, but for `hello`; the journal is followed from its beginning. What a
-    worker says unasked is in none of the files.
+    What was answered before it came is passed over, but for `hello` and `summary`; the journal is followed from its
+    beginning. Looks are 0.02 s apart while there is something new, and up to half a second when there is not: the
+    worker's folder may be on a file server that many runs ask.
+
+    Args:
+        files: The worker's folder; it may be empty yet.
+        is_alive: Whether the worker runs, or is still to run. Asked at each look.
+        stderr_name: The file that the worker's standard error goes to, if it goes to one.
+        poll_s: How far apart looks are at first.
+
+    Attributes:
+        beats: Signs of life that a worker gives unasked come this way. They do not: it has to be asked for them.
     """
 
-    is_asked_only = True
+    beats = False
 
-    def __init__(self, files: WorkerFiles, is_alive: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        files: WorkerFiles,
+        is_alive: Callable[[], bool],
+        stderr_name: str | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
         self._files = files
         self._is_alive = is_alive
+        self._stderr_name = stderr_name
+        self._poll_s = poll_s
+        self._pause_s, self._look_at_s = poll_s, 0.0
         self._decoder = FrameDecoder()
         self._journal = _Lines(files, f"{folders.SESSION_FOLDER}/{JOURNAL_NAME}")
         self._replies = _Lines(files, folders.REPLIES_FILE)
@@ -62,20 +82,24 @@ class FileTransport:
                     raise TransportClosed(f"the worker's folder cannot be written: {exc}") from exc
                 self._next += 1
                 self._before_line = b""
+                self._pause_s, self._look_at_s = self._poll_s, 0.0  # an answer is coming
 
     def receive(self, timeout_s: float) -> bytes | None:
         deadline_s = monotonic() + timeout_s
-        pause_s = POLL_S
         while True:
-            alive = self._is_alive()
-            if data := self._new():
-                return data
-            if not alive:
-                raise TransportClosed("the worker has ended")
+            now_s = monotonic()
+            if now_s >= self._look_at_s or timeout_s <= 0:
+                alive = self._is_alive()
+                if data := self._new():
+                    self._pause_s = self._poll_s
+                    return data
+                if not alive:
+                    raise TransportClosed("the worker has ended")
+                self._pause_s = min(self._pause_s * 1.2, MAX_POLL_S)
+                self._look_at_s = now_s + self._pause_s
             if (left_s := deadline_s - monotonic()) <= 0:
                 return None
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 2, MAX_POLL_S)
+            time.sleep(max(0.0, min(self._look_at_s - now_s, left_s)))
 
     def _new(self) -> bytes:
         # The answers are read first and given out last: the events that one of them knows of come before it.
@@ -87,7 +111,10 @@ class FileTransport:
         return b"".join([*framed, *(encode_frame(encode(message)) for message in ours)])
 
     def stderr_tail(self) -> str:
-        return ""  # its pipe went with the controller that had it
+        if self._stderr_name is None:  # its pipe went with the controller that had it
+            return ""
+        text = self._files.read(self._stderr_name, 0)[-TAIL_BYTES:].decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-20:])
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from osiris_core.errors import ExecutionError, FailureClass
+from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
 from osiris_core.records import RunSummary
-from remote.client import RpcError, WorkerClient, WorkerLost
+from remote.client import Patience, RpcError, WorkerClient, WorkerLost
+from remote.ordering import hear
 from remote.protocol import HEARTBEAT_INTERVAL_S, ErrorCode
 from remote.rpc_trace import RpcTrace
+from remote.sandbox import BatchSandbox
+from remote.turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from osiris_core.collection import Run
     from osiris_core.context import ExecutionContext
@@ -37,14 +40,16 @@ class FollowedRun:
         assert run.session is not None
         self._run = run
         self._config = config
-        self._sandbox = sandbox
-        self._frugal = bool(getattr(sandbox, "frugal", False))
+        self._session = run.session
+        self._take(sandbox)
+        self._started_s = monotonic()
         self._is_told = False
         self._copies = run.session.journal.copies("engine", run.told.last_seq if run.told is not None else 0)
         self._transport: Transport | None = None
         self._client: WorkerClient | None = None
         self._trace = RpcTrace(context.trace_rpc, run.redactor) if context.trace_rpc else None
         self._timeout_s: float | None = run.prepared.settings.get("timeout_s")
+        self._deadline_s: float | None = None
         self._cancelled: str | None = run.cancel_reason
         self._cancel_sent_s: float | None = None
         self._steps_over = False
@@ -56,56 +61,102 @@ class FollowedRun:
         self._cancelled = self._cancelled or reason
         self._run.cancel_reason = self._run.cancel_reason or reason  # for a place that is still being got
 
+    def _take(self, sandbox: Sandbox) -> None:
+        """The run is to be in this place."""
+        self._sandbox = sandbox
+        self._frugal = bool(getattr(sandbox, "frugal", False))
+        self._turn = Turn(sandbox, self._run, self._session) if isinstance(sandbox, BatchSandbox) else None
+
     def _connect(self, transport: Transport, *, again: bool = False) -> WorkerClient:
         self._transport = transport
-        self._is_told = self._frugal and not getattr(transport, "is_asked_only", False)
-        # A worker that says how it is unasked is only asked so that it hears of a host now and then.
-        seldom_s = max(self._config.unattended_timeout_s / 3, HEARTBEAT_INTERVAL_S)
+        self._is_told = self._frugal and getattr(transport, "beats", True)
         self._client = WorkerClient(
-            transport,
-            self._copies,
-            self._note,
-            self._note_stray,
-            self._trace,
-            ask_interval_s=seldom_s if self._is_told else HEARTBEAT_INTERVAL_S,
-            in_midst=again,
+            transport, self._copies, self._note, self._note_stray, self._trace, self._patience(), in_midst=again
         )
         return self._client
 
+    def _patience(self) -> Patience:
+        if self._turn is not None:
+            return self._turn.patience
+        if not self._is_told:
+            return Patience()
+        # A worker that says how it is unasked is only asked so that it hears of a host now and then.
+        return Patience(heartbeat_s=max(self._config.unattended_timeout_s / 3, HEARTBEAT_INTERVAL_S))
+
+    def _take_turn(self, turn: Turn) -> None:
+        """The worker, which a scheduler starts, has begun the run on return."""
+        client = self._connect(self._sandbox.reconnect())
+        try:
+            hear(client, self._config.start_timeout_s, self._stop_if_cancelled, self._note_hello, turn.is_queued)
+            turn.confirm(client)
+        finally:
+            self._started_s += turn.end()
+        self._connected = True
+
+    def _note_hello(self, hello: Mapping[str, Any]) -> None:
+        self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled is not None:
+            raise RunCancelled(f"the run was cancelled: {self._cancelled}")
+        queued_s = self._turn.queued_s if self._turn is not None else 0.0
+        if self._timeout_s is not None and monotonic() > self._started_s + queued_s + self._timeout_s:
+            raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
+
     def _over_breaks(self, work: Callable[[], T], broken: int = 0) -> T:
-        """What `work` gives, again after each break of the connection, as long as the worker lives and gets on."""
+        """
+        What `work` gives, again after each break of the connection, as long as the worker lives and gets on. How long
+        it may take to get on is for a scheduler to say, where there is one.
+        """
         while True:
             before = self._copies.last_seq
             try:
                 return work()
             except WorkerLost:
                 broken = 1 if self._copies.last_seq > before else broken + 1
-                if broken > RECONNECTS or not self._sandbox.fate().running:
+                if (broken > RECONNECTS and self._turn is None) or not self._sandbox.fate().running:
                     raise
+                if self._turn is not None:
+                    self._begin_again(self._turn)
+
+    def _begin_again(self, turn: Turn) -> bool:
+        """Whether the worker was started again, and the run is in its next attempt."""
+        if not turn.began_again():
+            return False
+        self._copies = self._session.journal.copies("engine")
+        self._steps_over, self._cancel_sent_s = False, None
+        self._take_turn(turn)
+        self._set_deadline()
+        return True
+
+    def _set_deadline(self) -> None:
+        if self._timeout_s is not None:
+            self._deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
 
     def _follow(self) -> RunSummary:
-        deadline_s = None
-        if self._timeout_s is not None:
-            deadline_s = monotonic() + self._timeout_s + CANCEL_MARGIN_S
+        self._set_deadline()
 
         def follow() -> RunSummary:
-            assert self._client is not None
             if not self._connected:
                 client = self._reconnect()
-                client.call("replay", {"after_seq": self._copies.last_seq})
+                if self._turn is None:  # else its journal is read from the beginning
+                    client.call("replay", {"after_seq": self._copies.last_seq})
             self._connected = False  # until the whole of it went well
-            self._wait_for_steps(self._client, deadline_s)
+            assert self._client is not None
+            self._wait_for_steps(self._client)
             return self._fetch_summary(self._client)
 
         return self._over_breaks(follow)
 
-    def _wait_for_steps(self, client: WorkerClient, deadline_s: float | None) -> None:
+    def _wait_for_steps(self, client: WorkerClient) -> None:
         while not self._steps_over:
             now_s = monotonic()
             if self._cancelled is not None and self._cancel_sent_s is None:
+                if self._turn is not None:  # a file takes it; whether a job that is suspended ever reads it is open
+                    self._cancel_sent_s = now_s
                 client.call("cancel", {"reason": self._cancelled})
                 self._cancel_sent_s = now_s
-            late = deadline_s is not None and now_s > deadline_s
+            late = self._deadline_s is not None and now_s > self._deadline_s
             if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
                 raise ExecutionError(
                     "the worker did not end the run when it had to", failure_class=FailureClass.ADAPTER_BUG
@@ -113,15 +164,19 @@ class FollowedRun:
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
 
     def _fetch_summary(self, client: WorkerClient) -> RunSummary:
-        if self._is_told:
-            client.wait(lambda: client.summary is not None, PACKING_LIMIT_S)
-        answer = client.summary if client.summary is not None else self._asked_summary(client)
+        answer = self._turn.outcome(client) if self._turn is not None else self._told_summary(client)
         if self._copies.last_seq < answer["last_seq"]:
-            client.call("replay", {"after_seq": self._copies.last_seq})
+            if self._turn is None:
+                client.call("replay", {"after_seq": self._copies.last_seq})
             client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
         self._has_all_events = self._copies.last_seq >= answer["last_seq"]
         self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
         return RunSummary.from_json(answer["summary"])
+
+    def _told_summary(self, client: WorkerClient) -> dict[str, Any]:
+        if self._is_told:
+            client.wait(lambda: client.summary is not None, PACKING_LIMIT_S)
+        return client.summary if client.summary is not None else self._asked_summary(client)
 
     def _asked_summary(self, client: WorkerClient) -> dict[str, Any]:
         pause_s, deadline_s = 0.002, monotonic() + SUMMARY_LIMIT_S

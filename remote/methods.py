@@ -70,6 +70,10 @@ class StartParams(Params):
         default=False,
         description="Say `heartbeat` and `summary` without being asked, and pack what comes home into one file.",
     )
+    leave_when_over: bool = Field(
+        default=False, description="Say `summary` without being asked when the run is over, and leave at once."
+    )
+    earlier: str = Field(default="", description="A session folder there whose attempts are gone on from.")
 
 
 class GetSummaryParams(Params):

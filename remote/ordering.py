@@ -75,7 +75,24 @@ class Order:
                 raise
 
     def _hear(self, client: WorkerClient, timeout_s: float) -> None:
-        hello = client.hello(timeout_s, self._check)
-        check_hello(hello)
-        self._on_hello(hello)
-        self._check()
+        hear(client, timeout_s, self._check, self._on_hello)
+
+
+def hear(
+    client: WorkerClient,
+    timeout_s: float,
+    check: Callable[[], None],
+    on_hello: Callable[[Mapping[str, Any]], None],
+    is_queued: Callable[[], bool] = lambda: False,
+) -> None:
+    """
+    Hear `hello` and see that it fits. Its time does not run while the worker `is_queued`.
+
+    Raises:
+        ExecutionError: The worker cannot run this.
+        WorkerLost: It did not say it.
+    """
+    hello = client.hello(timeout_s, check, is_queued)
+    check_hello(hello)
+    on_hello(hello)
+    check()

@@ -57,7 +57,7 @@ def encode(message: dict[str, Any]) -> bytes:
     return _encode(message).encode("utf-8", "backslashreplace")
 
 
-def request(request_id: int, method: str, params: dict[str, Any]) -> dict[str, Any]:
+def request(request_id: int | str, method: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
 
 

@@ -16,8 +16,6 @@ from osiris_core.errors import (
     ExecutionError,
     FailureClass,
     OsirisError,
-    RunCancelled,
-    RunTimeout,
 )
 from osiris_core.journal import read_events
 from osiris_core.logs import log_transfer
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from remote.client import WorkerClient
     from remote.config import RemoteConfig
     from remote.sandbox import Sandbox
+    from remote.turn import Turn
 
 START_PAUSE_S = 1.0
 _WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
@@ -63,7 +62,6 @@ class RemoteRun(FollowedRun):
         token: str | None = None,
     ) -> None:
         assert run.session is not None
-        self._session = run.session
         self._token = token or secrets.token_hex(16)
         self._make_sandbox = partial(make_sandbox, run, context, self._token)
         super().__init__(run, context, config, self._make_sandbox())
@@ -71,7 +69,6 @@ class RemoteRun(FollowedRun):
         self.summary: RunSummary | None = None
         self._context = context
         self._in_band = b""
-        self._started_s = monotonic()
         self._placed = self._gone = False
         self._home: Homecoming | None = None
         self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
@@ -92,7 +89,10 @@ class RemoteRun(FollowedRun):
             self._place()
             python, work_dir = self._sandbox.python, self._sandbox.work_dir
             argv = worker_argv(python, work_dir, len(self._in_band), squeezed=self._frugal)
-            self._order(self._connect(self._sandbox.open(argv)))
+            if self._turn is not None:
+                self._submit(self._turn, argv)
+            else:
+                self._order(self._connect(self._sandbox.open(argv)))
             self.summary = self._follow()
         except Exception as exc:
             error = self._explained(exc)
@@ -111,9 +111,7 @@ class RemoteRun(FollowedRun):
         self._stop_if_cancelled()
         self._placed = True
         self._session.record(token=self._token)
-        native_id = self._have_place()
-        self._session.record(native_id=native_id)
-        self._run.extra["sandbox_id"] = native_id
+        self._name(self._have_place())
         self._stop_if_cancelled()
         started_s = monotonic()
         with self._run.clock("transfer"):
@@ -152,7 +150,7 @@ class RemoteRun(FollowedRun):
                 self._say(f"{exc}; the place is asked for once more", "warning")
                 self._pause(START_PAUSE_S * number)
                 self._take_away_what_was_made(exc)
-                self._sandbox = self._make_sandbox()
+                self._take(self._make_sandbox())
         raise AssertionError("at least one attempt")
 
     def _take_away_what_was_made(self, failure: SandboxError) -> None:
@@ -170,8 +168,15 @@ class RemoteRun(FollowedRun):
             self._stop_if_cancelled()
             sleep(0.05)
 
-    def _order(self, client: WorkerClient) -> None:
-        params = {
+    def _name(self, native_id: str) -> None:
+        """Write down what the place is called; nothing for one that is named later, when a scheduler has it."""
+        if native_id:
+            self._session.record(native_id=native_id)
+            self._run.extra["sandbox_id"] = native_id
+
+    @property
+    def _start_params(self) -> dict[str, Any]:
+        return {
             "session_id": self._session.session_id,
             "attempt": self._session.attempt,
             "package_sha256": self._bundle.package_sha256,
@@ -180,7 +185,17 @@ class RemoteRun(FollowedRun):
             "unattended_timeout_s": self._config.unattended_timeout_s,
             "unasked": self._frugal,
         }
-        order = Order(params, self._in_band, self._stop_if_cancelled, self._note_hello)
+
+    def _submit(self, turn: Turn, argv: list[str]) -> None:
+        """Have the worker started when it is its turn, and wait for that."""
+        self._record_facts()
+        turn.order(self._start_params)
+        self._stop_if_cancelled()
+        self._name(turn.submit(argv))
+        self._take_turn(turn)
+
+    def _order(self, client: WorkerClient) -> None:
+        order = Order(self._start_params, self._in_band, self._stop_if_cancelled, self._note_hello)
         if self._frugal:
             self._record_facts()
         try:
@@ -192,8 +207,9 @@ class RemoteRun(FollowedRun):
         self._in_band = b""
 
     def _note_hello(self, hello: Mapping[str, Any]) -> None:
-        self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
-        self._record_facts()
+        super()._note_hello(hello)
+        if not self._run.attached:
+            self._record_facts()
 
     def _record_facts(self) -> None:
         """From here on something may run: whoever has to go on with it finds what is known of it so far."""
@@ -204,12 +220,6 @@ class RemoteRun(FollowedRun):
         if self._at_home:
             facts["at_home"] = self._at_home
         self._session.record(**facts, prepared=self._run.prepared.to_json())
-
-    def _stop_if_cancelled(self) -> None:
-        if self._cancelled is not None:
-            raise RunCancelled(f"the run was cancelled: {self._cancelled}")
-        if self._timeout_s is not None and monotonic() > self._started_s + self._timeout_s:
-            raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
 
     def _told(self) -> Aftermath:
         """What our journal says by now."""
@@ -234,6 +244,9 @@ class RemoteRun(FollowedRun):
         if not fate.running:
             message = fate.message or f"the worker ended with exit code {fate.exit_code}"
             details["exit_code"] = fate.exit_code
+        if fate.failure_class is not None:
+            failure_class = fate.failure_class
+            details["by_scheduler"] = self._turn is not None
         if fate.out_of_memory:
             failure_class = FailureClass.OUT_OF_MEMORY
         tail = self._run.redactor.text(self._transport.stderr_tail()) if self._transport is not None else ""
@@ -246,7 +259,7 @@ class RemoteRun(FollowedRun):
         """What a worker that cannot be heard any more wrote down at the end of its run, if it came to that."""
         if getattr(error, "failure_class", None) is not FailureClass.INFRA_LOST:
             return None
-        if self._transport is None:
+        if self._transport is None or self._turn is not None:  # files are all that is heard of a batch worker
             return None
         with suppress(OsirisError, OSError, ValueError):
             self._fetch()
@@ -260,6 +273,8 @@ class RemoteRun(FollowedRun):
         with suppress(OSError, ValueError):
             stop = stopped_by(error.failure_class, str(error))
             self.summary = self._told().conclude(error, self._run.redactor, stop=stop)
+            if self._turn is not None:
+                self._turn.overrule(self.summary, error)
 
     # Home.
 

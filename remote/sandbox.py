@@ -7,7 +7,7 @@ A sandbox moves bytes and has never heard of a step.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from osiris_core.errors import ExecutionError, FailureClass
 
@@ -52,12 +52,14 @@ class Fate:
     How a sandbox's worker ended, from evidence. `running` when it did not, or nobody can tell.
 
     `exit_code` is negative for a signal of its own and as the place reports it (137) otherwise; None when unknown.
+    `failure_class` is what the place itself says about whose fault it was (a scheduler), None when it says nothing.
     """
 
     running: bool
     exit_code: int | None = None
     out_of_memory: bool = False
     message: str = ""
+    failure_class: FailureClass | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -121,6 +123,45 @@ class Sandbox(Protocol):
         Raises:
             SandboxError: It cannot be reached to be removed; `osiris runs gc` will find it.
         """
+
+
+@runtime_checkable
+class BatchSandbox(Sandbox, Protocol):
+    """
+    A sandbox whose worker starts when a scheduler says so, and finds its order in its folder: no host need be there.
+
+    `start` makes the folder only and returns nothing. Then come `put`, `order`, and `submit` in the place of `open`.
+    The worker says `over` when its run is, and leaves. `fate` waits until the scheduler has made up its mind.
+
+    Attributes:
+        queue_timeout_s: How long it may wait for its turn; None for as long as it takes.
+        restarts: How often the scheduler started the worker again (a lost node, a preemption), as far as was seen.
+            Each start is the next attempt of the run, in a folder of its own; `reconnect` and `get` mean the last one.
+    """
+
+    queue_timeout_s: float | None
+    restarts: int
+
+    def order(self, message: bytes) -> None:
+        """Leave the start request where the worker will find it, and where nobody can read it."""
+
+    def submit(self, argv: Sequence[str]) -> str:
+        """
+        Hand the worker's command to the scheduler, once, and return the native id.
+
+        An answer that was lost is looked for before anything is handed in again.
+        """
+
+    def is_queued(self) -> bool:
+        """
+        Whether the worker still waits for its turn.
+
+        Raises:
+            SandboxError: It will never have it, with the scheduler's own reason.
+        """
+
+    def is_alive(self) -> bool:
+        """Whether the last start of the worker runs or is still to run, as far as is known; asks seldom."""
 
 
 class SandboxError(ExecutionError):

@@ -42,6 +42,7 @@ class WorkerService:
 
     def __init__(self, work_dir: str, engine: EngineProcess) -> None:
         self.leaving = False
+        self._ended_by: str | None = None
         self._work_dir = work_dir
         self._engine = engine
         self._params: StartParams | None = None
@@ -121,6 +122,7 @@ class WorkerService:
                 "memory_usage_mb": max((step["memory_usage_mb"] for step in summary["steps"]), default=0.0),
             },
             "overhead_ms": round(max(0.0, (self._over_s - self._started_s) * 1000 - summary["wall_ms"]), 3),
+            "ended_by": self._ended_by,
             "last_seq": self._tail.last_seq,
         }
 
@@ -151,12 +153,14 @@ class WorkerService:
         """A host said something."""
         self._heard_s = time.monotonic()
 
-    def end(self, reason: str) -> None:
-        """Stop the run, and leave when that is done. Repeatable."""
+    def end(self, signal_name: str) -> None:
+        """A signal came: stop the run, and leave when that is done. Repeatable."""
         self._leave_when_over = True
+        if self.running:
+            self._ended_by = self._ended_by or signal_name
         if self._params is None:
             self.leaving = True
-        self._cancel(reason)
+        self._cancel(f"the worker was ended by {signal_name}")
 
     def new_events(self) -> tuple[bytes, bool]:
         """Frames for the host, and whether there may be more at once."""
@@ -168,17 +172,39 @@ class WorkerService:
 
     def unasked(self) -> list[tuple[str, dict[str, Any]]]:
         """Notifications that are due now, for a host that asked to be told; only when all events were given out."""
-        if self._params is None or not self._params.unasked:
+        if self._params is None:
             return []
         found = []
         now_s = time.monotonic()
-        if now_s >= self._beat_at_s:
+        if self._params.unasked and now_s >= self._beat_at_s:
             self._beat_at_s = now_s + HEARTBEAT_INTERVAL_S
             found.append(("heartbeat", self._signs_of_life()))
-        if self._result is not None and self._result.is_over() and not self._summary_told:
+        packed = self._result is not None and self._result.is_over()
+        if (packed and not self._summary_told) or self.has_last_word:
             self._summary_told = True
             found.append(("summary", self._what_it_came_to()))
         return found
+
+    @property
+    def has_last_word(self) -> bool:
+        """Whether a worker that leaves when its run is over has not said yet what that came to."""
+        leaves = self._params is not None and self._params.leave_when_over
+        return leaves and self._summary is not None and not self._summary_told
+
+    def sync_journal(self) -> None:
+        """What the engine wrote is seen on other machines: a file system over a network sends when it likes, else."""
+        from osiris_core.journal import JOURNAL_NAME
+
+        try:
+            fd = os.open(f"{self._work_dir}/{folders.SESSION_FOLDER}/{JOURNAL_NAME}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.fsync(fd)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
     def look_ahead(self) -> None:
         """See what is in the journal though nobody takes it: the limits of steps hold all the same."""
@@ -211,7 +237,7 @@ class WorkerService:
         alone_since_s = max(self._heard_s, self._over_s) if self._summary is not None else self._heard_s
         unattended = now_s - alone_since_s > self._params.unattended_timeout_s
         if self._summary is not None:
-            self.leaving = self.leaving or unattended or self._leave_when_over
+            self.leaving = self.leaving or unattended or self._leave_when_over or self._params.leave_when_over
         elif unattended and self._prepared["settings"].get("timeout_s") is None:
             self._cancel(f"nobody was connected for {self._params.unattended_timeout_s:g} s")
 

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from osiris_core import __version__
@@ -20,7 +21,8 @@ from osiris_core.rooms import load
 from remote import folders
 from remote.control_file import ControlFile
 from remote.engine_process import EngineProcess, become_subreaper
-from remote.protocol import PROTOCOL_VERSION, WORKER_PACKAGES, encode, notification
+from remote.order_file import ORDER_ID, RESTARTS_VARIABLE, OrderError, clear_up, is_superseded, read_order, take_key
+from remote.protocol import PROTOCOL_VERSION, WORKER_PACKAGES, ErrorCode, encode, error, notification
 from remote.service import WorkerService
 from remote.wire import Wire
 
@@ -33,12 +35,19 @@ TICK_S = 0.02
 IDLE_TICK_S = 0.25
 FILES_INTERVAL_S = 0.25
 """Between two looks at the control file."""
+SYNC_INTERVAL_S = 1.0
+"""How long an event may be seen by nobody on another machine."""
 GOODBYE_LIMIT_S = 2.0
 """How long the last answers may take to be read."""
 
 
 def main(work_dir: str, in_fd: int, out_fd: int) -> NoReturn:
     """The whole life of a worker, from its first line on. The standard streams must be free of the wire already."""
+    supervise(work_dir, in_fd, out_fd, take_key(), int(os.environ.pop(RESTARTS_VARIABLE, "0")))
+
+
+def supervise(work_dir: str, in_fd: int, out_fd: int, key: str | None, restarts: int) -> NoReturn:
+    """As `main`, for a worker whose order `key` opens; None for one that is told to start over its wire."""
     os.makedirs(f"{work_dir}/{folders.WORKER_FOLDER}", exist_ok=True)  # noqa: PTH103 - pathlib comes after `hello`
     # What imports make stays: looking for garbage among it every 700 objects costs 15 ms.
     gc.set_threshold(50_000)
@@ -52,7 +61,14 @@ def main(work_dir: str, in_fd: int, out_fd: int) -> NoReturn:
     hello = encode(notification("hello", _hello()))
     wire.send(hello)
     files.send(0, hello)
-    Supervisor(work_dir, engine, wire, files).run()
+    supervisor = Supervisor(work_dir, engine, wire, files)
+    if key is None:
+        supervisor.run()
+    else:
+        try:
+            supervisor.run(lambda: read_order(work_dir, key, restarts), lambda: is_superseded(work_dir, restarts))
+        finally:
+            clear_up(work_dir, restarts)
     os._exit(0)
 
 
@@ -61,9 +77,15 @@ def _hello() -> dict[str, Any]:
         "protocol": PROTOCOL_VERSION,
         "version": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
-        "packages": installed_versions(list(WORKER_PACKAGES)),
+        "packages": worker_packages(),
         "pid": os.getpid(),
     }
+
+
+@lru_cache(maxsize=1)
+def worker_packages() -> dict[str, str]:
+    """Which of the packages that a worker needs are installed here."""
+    return installed_versions(list(WORKER_PACKAGES))
 
 
 def installed_versions(names: list[str]) -> dict[str, str]:
@@ -91,21 +113,32 @@ class Supervisor:
         self._engine = engine
         self._wire = wire
         self._files = files
-        self._files_at_s = self._look_at_s = 0.0
+        self._files_at_s = self._look_at_s = self._sync_at_s = 0.0
+        self._ordered = False
         self._service = WorkerService(work_dir, engine)
         self._dispatch: Callable[[bytes], bytes] | None = None
         self._signalled: int | None = None
         self._wake_fd = -1
         self._watched: tuple[int, ...] = ()
 
-    def run(self) -> None:
-        """Return when the worker is to leave; nothing below it is alive then."""
+    def run(
+        self, order: Callable[[], bytes | None] = lambda: None, is_superseded: Callable[[], bool] = lambda: False
+    ) -> None:
+        """
+        Return when the worker is to leave; nothing below it is alive then.
+
+        `order` gives the start request of a worker that begins by itself; such a one ends when it `is_superseded`.
+        """
+        self._is_superseded = is_superseded
         become_subreaper()
         self._wake_fd = _wake_up_by_signals()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note_signal)
         self._dispatch = load("remote.methods").Dispatcher(self._service, self._service.mask)
+        import osiris_core.process_scan  # noqa: F401 - to end what is below, also when our code is gone from the disk
+
         try:
+            self._obey(order)
             while not self._service.leaving:
                 only_asked = self._wait()
                 self._hear()
@@ -114,11 +147,24 @@ class Supervisor:
                 self._look_at_s = time.monotonic() + TICK_S
                 self._follow()
                 if self._signalled is not None:
-                    self._service.end(f"the worker was ended by {signal.Signals(self._signalled).name}")
+                    self._service.end(signal.Signals(self._signalled).name)
                 self._service.watch(heard_of=not self._wire.closed)
             self._say_goodbye()
         finally:
             self._engine.kill()
+
+    def _obey(self, order: Callable[[], bytes | None]) -> None:
+        assert self._dispatch is not None
+        try:
+            if (text := order()) is None:
+                return
+            self._ordered = True
+            answer = self._dispatch(text)
+        except OrderError as exc:
+            answer = encode(error(ORDER_ID, ErrorCode.PACKAGE_BROKEN, str(exc)))
+        self._files.send(0, answer)
+        # Nobody could send another order.
+        self._service.leaving = not self._service.running
 
     def _note_signal(self, number: int, _: object) -> None:
         self._signalled = number
@@ -152,6 +198,12 @@ class Supervisor:
         now_s = time.monotonic()
         if now_s >= self._files_at_s:
             self._files_at_s = now_s + FILES_INTERVAL_S
+            if self._ordered and now_s >= self._sync_at_s:
+                self._sync_at_s = now_s + SYNC_INTERVAL_S
+                self._service.sync_journal()
+                if self._is_superseded():
+                    self._engine.kill()  # at once: nobody wants a word of it any more
+                    self._service.leaving = True
             for number, text in self._files.receive():
                 self._service.heard()
                 if answer := self._dispatch(text):
@@ -165,12 +217,23 @@ class Supervisor:
             if frames:
                 self._wire.send_frames(frames)
             if not more:
-                for name, params in self._service.unasked():
-                    self._wire.send(encode(notification(name, params)))
+                self._tell()
                 return
         self._service.look_ahead()
+        if self._wire.dead:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say what is due without being asked; what the run came to also for whoever reads the files."""
+        for name, params in self._service.unasked():
+            message = encode(notification(name, params))
+            self._wire.send(message)
+            if name == "summary":
+                self._files.send(0, message)
 
     def _say_goodbye(self) -> None:
+        if self._service.has_last_word:
+            self._tell()  # whoever wrote the last event has it on the disk
         deadline_s = time.monotonic() + GOODBYE_LIMIT_S
         while self._wire.pending_bytes and not self._wire.dead and time.monotonic() < deadline_s:
             select.select([], [self._wire.out_fd], [], 0.1)

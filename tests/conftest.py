@@ -174,3 +174,26 @@ def mariadb(mariadb_server: Any) -> Generator[Any, None, None]:
 def database(request: pytest.FixtureRequest) -> Any:
     """A database of one test's own, on each kind of server."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> str:
+    """A real cluster whose nodes are ready: the name of its partition."""
+    import shutil
+    import subprocess
+
+    if shutil.which("sinfo") is None:
+        pytest.skip("there is no Slurm here; bash .ci/slurm makes one of two nodes")
+    asked = subprocess.run(["sinfo", "-hN", "-p", "main", "-o", "%T"], capture_output=True, text=True, timeout=60)
+    states = asked.stdout.split()
+    if asked.returncode or len(states) < 2 or not set(states) <= {"idle", "allocated", "mixed", "completing"}:
+        pytest.skip(f"Slurm is not ready ({' '.join(states) or asked.stderr.strip()}); start it with bash .ci/slurm")
+    return "main"
+
+
+@pytest.fixture(scope="session")
+def slurm_shared(slurm_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder that every node sees, with a name that no shell would like."""
+    folder = tmp_path_factory.mktemp("slurm") / "shared; $(touch pwned) 'n' \"q\" %j"
+    folder.mkdir()
+    return str(folder)

@@ -94,6 +94,52 @@ class TestE2B(AdapterConformance):
             yield f"sandbox {sandbox_id} is alive"
 
 
+class TestSlurm(AdapterConformance):
+    """A batch job for each run, on a real cluster."""
+
+    checks: ClassVar[tuple[Check, ...]] = ALL
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.fixture
+    def adapter(self, slurm_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> ExecutionAdapter:
+        self.shared = tmp_path_factory.getbasetemp() / "slurm-conformance"
+        return AdapterFactory.create("slurm", shared_dir=str(self.shared), **self.settings)
+
+    def left_behind(self, session_dir: Path) -> Iterator[str]:
+        """Neither a job nor a folder."""
+        for folder in self.shared.glob("runs/*"):
+            yield f"{folder} is there"
+        listed = subprocess.run(
+            ["squeue", "-h", "-o", "%i %T %k"], capture_output=True, text=True, timeout=60, check=True
+        )
+        yield from (
+            f"job {line}" for line in listed.stdout.splitlines() if "osiris:" in line and "COMPLETING" not in line
+        )
+
+
+CHOICE = (
+    *("linear", "fan-out", "odd-names", "resumed", "command-fails", "exception", "timeout-of-run", "cancel"),
+    *("environment", "prints", "long-line", "secret-in-command", "segfault", "killed", "children-of-a-driver"),
+)
+"""What a way to a worker can do wrong."""
+FORKED = ("spill", "pool", "prints-at-import", "exit", "sql-error", "stubborn")
+"""What being forked from a process that has everything imported can do wrong."""
+
+
+class TestSlurmInteractive(TestSlurm):
+    """Over the pipes of srun, with nothing shared."""
+
+    checks: ClassVar[tuple[Check, ...]] = tuple(check for check in ALL if check.name in CHOICE)
+    settings: ClassVar[Mapping[str, Any]] = {"mode": "interactive"}
+
+
+class TestSlurmPilot(TestSlurm):
+    """In a pilot, whose process every run is forked from."""
+
+    checks: ClassVar[tuple[Check, ...]] = tuple(check for check in ALL if check.name in (*CHOICE, *FORKED))
+    settings: ClassVar[Mapping[str, Any]] = {"mode": "pilot"}
+
+
 def test_local_says_why_a_scenario_is_none_of_its_own() -> None:
     """What cannot be run on `local` for a comparison is a gap of it, and nothing else of the parity scenarios is."""
     gaps = AdapterFactory.create("local").known_gaps

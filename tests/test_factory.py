@@ -114,7 +114,9 @@ def test_plugins_of_others(tmp_path):
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
     listed, names, bad, shared, odd, leaver, *problems = done.stdout.splitlines()
-    assert listed == "['bad', 'docker', 'e2b', 'fallback', 'good', 'leaver', 'local', 'odd', 'process', 'shared']"
+    assert listed == (
+        "['bad', 'docker', 'e2b', 'fallback', 'good', 'leaver', 'local', 'odd', 'process', 'shared', 'slurm']"
+    )
     assert names == "good local"
     assert "UnknownAdapter" in bad
     assert "badplug (badplug:Nothing)" in bad

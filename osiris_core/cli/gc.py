@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @json_option
 def gc(root: str | None, adapter: str | None, dry_run: bool, as_json: bool) -> int:
     """
-    Remove containers, volumes and workers that runs of this machine left, and no live process owns.
+    Remove containers, volumes, jobs and workers that runs of this machine left, and no live process owns.
 
     A run whose controller was killed goes on by itself: this ends it. What it left in its session directory stays.
     """

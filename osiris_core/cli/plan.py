@@ -10,6 +10,7 @@ import click
 from osiris_core.cli import formatting, stdout
 from osiris_core.cli.command import Command
 from osiris_core.cli.options import RunOptions, json_option, run_options
+from osiris_core.errors import PreparationError, Problem
 
 if TYPE_CHECKING:
     from osiris_core.checkpoint import ResumePlan
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("manifest")
 @run_options
+@click.option("--show-script", is_flag=True, help="Only print the script that a batch system would get, as it is.")
 @json_option
-def plan(manifest: str, as_json: bool, **options: Any) -> None:
+def plan(manifest: str, show_script: bool, as_json: bool, **options: Any) -> None:
     """
     Show what `osiris run` with the same options would do: the order of the steps, which would run or be reused and
     why, the files and secrets that are needed, what would be published, and the limits.
@@ -32,11 +34,30 @@ def plan(manifest: str, as_json: bool, **options: Any) -> None:
 
     request = make_request(RunOptions(manifest, **options))
     prepared = request.prepare()
+    if show_script:
+        _show_script(request, prepared, as_json=as_json)
+        return
     document = _document(request, prepared, resume_outlook(request, prepared))
     if as_json:
         stdout.write_json(document)
     else:
         stdout.write_result("\n".join(_lines(document)))
+
+
+def _show_script(request: Request, prepared: PreparedRun, *, as_json: bool) -> None:
+    import shlex
+
+    # An adapter of somebody else's need not know this hook.
+    shown = getattr(request.adapter, "shown_script", lambda _: None)(prepared)
+    if shown is None:
+        message = f"adapter '{prepared.adapter}' hands no script to a batch system"
+        raise PreparationError([Problem(message, key="--show-script", hint="use adapter slurm")])
+    script, command = shown
+    if as_json:
+        stdout.write_json({"status": "planned", "adapter": prepared.adapter, "script": script, "command": command})
+    else:
+        stdout.say(f"osiris: handed in by: {shlex.join(command)}")
+        stdout.write_result(script.removesuffix("\n"))
 
 
 def _document(request: Request, prepared: PreparedRun, outlook: ResumePlan | None) -> dict[str, Any]:

@@ -93,9 +93,13 @@ def main() -> None:
         "process": lambda: load("adapters.process").ProcessSandbox,
         "docker": lambda: load("adapters.docker_engine.sandbox").DockerSandbox,
         "e2b": lambda: load("adapters.e2b_cloud.sandbox").E2BSandbox,
+        "slurm": lambda: load("adapters.slurm_cluster.sandbox").SlurmSandbox,
     }[adapter]()
     for name in () if sandbox is None else ("start", "put", "open", "get", "stop"):
         watch(sandbox, name, f"sandbox {name}")
+    if adapter == "slurm":
+        watch(sandbox, "order", "sandbox order")
+        watch(load("adapters.slurm_cluster.sandbox"), "submit", "handing in")
     watch(load("remote.client").WorkerClient, "call", "call")
     watch_moves()
     if adapter == "docker":
