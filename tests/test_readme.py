@@ -21,6 +21,7 @@ PAGES = [
     ROOT / "docs" / "drivers.md",
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "reliability.md",
+    ROOT / "docs" / "conformance.md",
 ]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILES = {
