@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "tests" / "data" / "osiris-trips"
+CGROUP = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null"
 ALL = (*CHECKS, parity_check(compiled_by_osiris(SAMPLE)))
 
 
@@ -49,7 +50,7 @@ class TestProcess(AdapterConformance):
 class TestDocker(AdapterConformance):
     checks: ClassVar[tuple[Check, ...]] = ALL
     arrivals: ClassVar[Mapping[str, Arrival]] = {
-        "memory": Arrival({"memory": "300m"}, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes", str(300 << 20)),
+        "memory": Arrival({"memory": "300m"}, CGROUP, str(300 << 20)),
         "env_vars": Arrival({"env_vars": {"CONFORMANCE": "arrived"}}, 'echo "$CONFORMANCE"', "arrived"),
     }
 
