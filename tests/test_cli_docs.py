@@ -44,23 +44,24 @@ def test_every_example_runs(tmp_path: Path) -> None:
 
 
 def test_every_command_and_option_is_described() -> None:
-    """Every command has an example, every option of `osiris run` a row of the table."""
+    """Every command has an example, every option of those with a table of options a row."""
     for name in COMMANDS:
         command = cli.get_command(None, name)  # type: ignore[arg-type]
         commands = [f"{name} {inner}" for inner in command.commands] if isinstance(command, click.Group) else [name]
         for example in commands:
             if not example.startswith("backends "):
                 assert f"$ osiris {example}" in PAGE, example
-    run = cli.get_command(None, "run")  # type: ignore[arg-type]
-    assert run is not None
-    for parameter in run.params:
-        if isinstance(parameter, click.Option):
-            assert any(f"| `{option}" in PAGE for option in parameter.opts), parameter.opts
+    for parameter in with_a_table():
+        assert any(f"| `{option}" in PAGE for option in parameter.opts), parameter.opts
 
 
-def test_every_row_of_the_option_table_is_an_option() -> None:
-    """The table describes no option that is not there."""
-    run = cli.get_command(None, "run")  # type: ignore[arg-type]
-    assert run is not None
-    known = {option for parameter in run.params for option in parameter.opts}
+def with_a_table() -> list[click.Option]:
+    """The options of the commands whose options have a table."""
+    commands = [cli.get_command(None, name) for name in ("run", "conformance")]  # type: ignore[arg-type]
+    return [item for command in commands if command for item in command.params if isinstance(item, click.Option)]
+
+
+def test_every_row_of_an_option_table_is_an_option() -> None:
+    """No table describes an option that is not there."""
+    known = {option for parameter in with_a_table() for option in parameter.opts}
     assert set(re.findall(r"^\| `(-{1,2}[a-z\-]+)", PAGE, re.MULTILINE)) <= known

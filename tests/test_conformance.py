@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from osiris_core import AdapterFactory
+from osiris_core.factory import BUILTIN
 from osiris_core.testing import AdapterConformance, Arrival
-from osiris_core.testing.checks import CHECKS
+from osiris_core.testing.checks import CHECKS, unknown_gaps
 from osiris_core.testing.parity import parity_check
 from osiris_core.testing.parity_scenarios import SCENARIOS, compiled_by_osiris
 from tests.e2b_sandboxes import living_sandboxes
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from osiris_core.testing import Check
     from tests.e2b_server import FarEnd
 
-SAMPLE = Path(__file__).parent / "data" / "osiris-trips"
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "tests" / "data" / "osiris-trips"
+CGROUP = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null"
 ALL = (*CHECKS, parity_check(compiled_by_osiris(SAMPLE)))
 
 
@@ -48,7 +52,7 @@ class TestProcess(AdapterConformance):
 class TestDocker(AdapterConformance):
     checks: ClassVar[tuple[Check, ...]] = ALL
     arrivals: ClassVar[Mapping[str, Arrival]] = {
-        "memory": Arrival({"memory": "300m"}, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes", str(300 << 20)),
+        "memory": Arrival({"memory": "300m"}, CGROUP, str(300 << 20)),
         "env_vars": Arrival({"env_vars": {"CONFORMANCE": "arrived"}}, 'echo "$CONFORMANCE"', "arrived"),
     }
 
@@ -154,6 +158,31 @@ def test_every_check_has_a_name_of_its_own() -> None:
     assert not {tag for check in ALL for tag in check.tags} & set(names)
 
 
+def test_the_gaps_of_the_readme_are_true() -> None:
+    """It lists every gap of every adapter of ours, with the reason that the adapter gives, and no other."""
+    text = (ROOT / "README.md").read_text()
+    _, _, table = text.partition("| adapter | cannot do | because |\n")
+    told: dict[str, dict[str, str]] = {}
+    for row in re.findall(r"^\| `(.*?)` \| (`.*`) \| (.*) \|$", table.partition("\n\n")[0], re.MULTILINE):
+        told.setdefault(row[0], {}).update(dict.fromkeys(re.findall(r"`(.+?)`", row[1]), row[2]))
+    adapters = {name: AdapterFactory.create(name) for name in BUILTIN}
+    adapters["docker` with `engine: host"] = AdapterFactory.create("docker", engine="host", image="any")
+    assert told == {name: dict(adapter.known_gaps) for name, adapter in adapters.items() if adapter.known_gaps}
+    assert not [gap for adapter in adapters.values() for gap in unknown_gaps(adapter.known_gaps, CHECKS)]
+
+
+def test_the_page_tells_of_every_check() -> None:
+    """Of each of the contract, by name and promise; and how many there are."""
+    page = (ROOT / "docs/conformance.md").read_text()
+    rows = re.findall(r"^\| (.*) \| `(.*)` \| (.*) \|$", page, re.MULTILINE)
+    contract = [(check.topic, check.name, check.promise) for check in CHECKS if check.scenario is None]
+    assert [row for row in rows if row[1] in {check.name for check in CHECKS}] == contract
+    told = re.search(r"all of them: (\d+), of which (\d+) are\s.*? and (\d+) are", page, re.DOTALL)
+    assert told is not None
+    assert [int(number) for number in told.groups()] == [len(CHECKS), len(CHECKS) - len(contract), len(contract)]
+    assert f"runs {len(CHECKS)} checks" in (ROOT / "README.md").read_text()
+
+
 def test_a_gap_is_named(pytest_of: Callable[[str], str]) -> None:
     """A known gap of a check that does not exist is an error, and one that does is a skip with its reason."""
     assert "known_gaps names no check: nonsense" in pytest_of("{'nonsense': 'x'}")
@@ -166,7 +195,7 @@ THIRD_PARTY = """
 import pytest
 from osiris_core import LocalAdapter
 from osiris_core.testing import AdapterConformance
-from osiris_core.testing.checks import CHECKS
+from osiris_core.testing.checks import CHECKS, unknown_gaps
 
 class Mine(LocalAdapter):
     name = "mine"

@@ -45,19 +45,20 @@ def test_it_passes_the_whole_kit(tmp_path: Path) -> None:
     with (environment.site_packages / "zz_dependencies.pth").open("a") as file:
         file.write(f"{ROOT}\n")
     environment.install("--no-build-isolation", str(EXAMPLE))
-    command = [str(environment.python), "-m", "osiris_core.cli.main", "conformance", "nice", "--report", "nice.json"]
-    result = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=480,
-        check=False,
-    )
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        surroundings = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        command = [str(environment.python), "-m", *argv]
+        return subprocess.run(
+            command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=480, check=False
+        )
+
+    result = run("osiris_core.cli.main", "conformance", "nice", "--report", "nice.json")
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"nice: all {len(CHECKS)} checks hold\n"
     report = json.loads((tmp_path / "nice.json").read_text())
     assert report["digest"] == digest_of(report)
     assert report["versions"]["osiris-nice"] == "1.0"
     assert report["class"] == "osiris_nice:NiceAdapter"
+    tests = run("pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_nice.py"), "-k", "setting-niceness")
+    assert "1 passed" in tests.stdout, tests.stdout

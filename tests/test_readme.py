@@ -23,6 +23,7 @@ PAGES = [
     ROOT / "docs" / "reliability.md",
     ROOT / "docs" / "connections.md",
     ROOT / "docs" / "http.md",
+    ROOT / "docs" / "conformance.md",
 ]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILES = {

@@ -56,8 +56,8 @@ class Candidate:
 
     def recipe(self, code: tuple[str, ...], **settings: Any) -> dict[str, Any]:
         """What `made_from` makes such a one of, in another process; holds the values of its settings, secrets too."""
-        config = self.make(code, **settings).config
-        values = config.model_dump(mode="json", exclude_defaults=True)
+        config: Any = getattr(self.make(code, **settings), "config", None)
+        values = config.model_dump(mode="json", exclude_defaults=True) if config is not None else {}
         return {"adapter": self._place(), "settings": _revealed(values, config)}
 
     def _place(self) -> str:
@@ -76,7 +76,8 @@ def made_from(recipe: Mapping[str, Any]) -> ExecutionAdapter:
     if not colon:
         return AdapterFactory.create(recipe["adapter"], **recipe["settings"])
     adapter = getattr(import_module(module), name)
-    made: ExecutionAdapter = adapter(adapter.Config.model_validate(recipe["settings"]))
+    model = getattr(adapter, "Config", None)
+    made: ExecutionAdapter = adapter(model.model_validate(recipe["settings"])) if model is not None else adapter()
     return made
 
 

@@ -121,7 +121,7 @@ def _orphan_is_found_and_removed(evidence: Evidence) -> Iterator[str]:
 ORPHAN_CHECKS = (
     Check(
         "attach-goes-on",
-        "a run whose controller was killed is gone on with, to the same journal and the same report",
+        "a run whose controller was killed is gone on with to its end: its artifacts, a whole journal, a true report",
         _TOPIC,
         attached_run,
         _attach_goes_on,

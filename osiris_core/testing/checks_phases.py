@@ -141,7 +141,7 @@ def _close_ends_what_runs(evidence: Evidence) -> Iterator[str]:
 def busy_session(bench: Bench, evidence: Evidence) -> None:
     """A second controller comes to a session while its run goes on: to run there, and to take it over."""
     session_dir = evidence.folder / "session"
-    what = manifest(shell("naps", "echo ready; sleep 1.5; echo done > done.txt", artifacts=["done.txt"]))
+    what = manifest(shell("naps", "echo ready; sleep 2.5; echo done > done.txt", artifacts=["done.txt"]))
     with bench.make() as first, bench.make() as second:
         running = Background(first, what, context(evidence))
         wait_for_ready(session_dir, "naps")

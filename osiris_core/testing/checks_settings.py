@@ -20,6 +20,8 @@ _TOPIC = "settings"
 def settings(bench: Bench, evidence: Evidence) -> None:
     """Its configuration is looked at; nothing is run."""
     config, recipe = bench.candidate.config, bench.recipe()
+    if config is None:
+        raise TypeError("it has no `Config`, and takes no settings that could be checked")
     fields = type(config).model_fields
     evidence.facts["undescribed"] = [name for name, field in fields.items() if not field.description]
     evidence.facts["accepted"] = []
