@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.journal import JOURNAL_NAME, read_events
 from osiris_core.process_scan import process_entries
 from osiris_core.session import read_json
 from osiris_core.testing.check import Check
@@ -122,8 +123,7 @@ def _watch(evidence: Evidence, session_dir: Path, over: threading.Event) -> None
     except TimeoutError:
         return
     seen["status"] = read_json(session_dir / "status.json")
-    journal = (session_dir / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    seen["events"] = [(event["event"], event.get("step_id")) for event in map(json.loads, journal)]
+    seen["events"] = [(event["event"], event.get("step_id")) for event in read_events(session_dir / JOURNAL_NAME)]
     places = {}
     for entry in process_entries():
         try:
@@ -285,7 +285,7 @@ def _inputs_are_untouched(evidence: Evidence) -> Iterator[str]:
 def _nothing_is_left(evidence: Evidence) -> Iterator[str]:
     yield from evidence.left()
     surplus = set(evidence.it.left) - {
-        *("run.json", "events.jsonl", "status.json", "session.lock", "artifacts", "artifacts.tar.gz", "checkpoints")
+        *("run.json", JOURNAL_NAME, "status.json", "session.lock", "artifacts", "artifacts.tar.gz", "checkpoints")
     }
     yield from (f"{name} was left in the session directory" for name in sorted(surplus))
 
