@@ -55,7 +55,10 @@ def manifest_schema(as_json: bool) -> None:  # noqa: ARG001 - the result is JSON
 @schema.command("connections")
 @json_option
 def connections_schema(as_json: bool) -> None:  # noqa: ARG001
-    """The schema of osiris_connections.yaml, with the keys of every family whose drivers are installed."""
+    """The schema of osiris_connections.yaml.
+
+    With the keys of every family whose drivers are installed.
+    """
     document = copy.deepcopy(CONNECTIONS)
     families: Any = document["properties"]["connections"]  # type: ignore[index]
     alias = families["additionalProperties"]["additionalProperties"]
