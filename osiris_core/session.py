@@ -168,7 +168,7 @@ class Session:
         lock_fd = _own(layout)
         try:
             recorded = recorded_run(layout)  # once more: whoever let go of it last wrote this
-            session = cls(layout, str(recorded["session_id"]), lock_fd, int(recorded["attempt"]), recorded)
+            session = cls(layout, str(recorded["session_id"]), lock_fd, int(recorded["attempt"]), dict(recorded))
         except BaseException:
             os.close(lock_fd)
             raise
