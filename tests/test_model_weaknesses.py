@@ -279,7 +279,7 @@ def test_w19_importing_touches_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
-    assert "'docker', 'local', 'process'" in done.stdout
+    assert "'docker', 'e2b', 'local', 'process'" in done.stdout
 
 
 def test_w20_no_secret_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
