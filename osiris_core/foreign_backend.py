@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from osiris_core import model_log
 from osiris_core.errors import SessionBusy, StepError
 from osiris_core.factory import AdapterFactory
+from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
 from osiris_core.model_result import ModelRunResult
 from osiris_core.model_verdict import write_verdict
 from osiris_core.model_workspace import missing_outputs
@@ -77,7 +78,14 @@ def execute_foreign(
     call = ForeignCall(lambda: backend_class().run(model_run, **arguments))
     driver = type("ForeignBackendDriver", (ForeignBackendDriver,), {"call": call})
     with registered(driver) as name, AdapterFactory.create("local") as adapter:
-        done = run_one_step(adapter, str(model_run.run_id), session_dir(model_run), {"driver": name}, timeout_s=limit_s)
+        done = run_one_step(
+            adapter,
+            str(model_run.run_id),
+            session_dir(model_run),
+            {"driver": name, "config": {HIDDEN_FIELD: hidden_values(settings, config)}},
+            timeout_s=limit_s,
+            environment=inherited_secrets(),
+        )
     workspace = as_workspace(workspace_dir or default_workspace(model_run))
     error, status, failure_class, phase = done.error, done.status, done.failure_class, done.phase
     expected = expected_outputs(model_run)

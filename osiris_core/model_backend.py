@@ -14,11 +14,11 @@ from osiris_core.drivers.command_workspace import KEPT_FOLDER
 from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.errors import CollectError, OsirisError, PreparationError, Problem, SessionBusy, classify
 from osiris_core.factory import AdapterFactory
+from osiris_core.hidden_values import inherited_secrets
 from osiris_core.model_result import ModelArtifact, ModelPhase, ModelRunResult
 from osiris_core.model_verdict import refuse_while_running, write_verdict
 from osiris_core.model_workspace import bring_into_workspace, missing_outputs, tree_of
 from osiris_core.one_step import OneStep, registered, run_one_step
-from osiris_core.redaction import is_secret_field
 from osiris_core.secrets import escape
 from osiris_core.subject import as_workspace, default_workspace, expected_outputs, model_command, session_dir
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from osiris_core.config import BaseBackendConfig
 
 _KEPT = f"run/{KEPT_FOLDER}/"
-_FOLDER_VARIABLES = ("PWD", "OLDPWD")
-"""Secret by custom as names of fields; a shell's are no passwords."""
 
 
 class NothingToRun(Exception):
@@ -144,10 +142,7 @@ class ModelBackendRun:
         return lambda: run(self.model_run)
 
     def _through(self, step: dict[str, Any]) -> OneStep:
-        inherited = {}
-        if step["config"].get("inherit_env"):  # known by name, so that they are masked wherever they come out
-            secret = [name for name in os.environ if is_secret_field(name) and name not in _FOLDER_VARIABLES]
-            inherited = {name: os.environ[name] for name in secret if os.environ[name]}
+        inherited = inherited_secrets() if step["config"].get("inherit_env") else {}
         adapter = AdapterFactory.create(self.adapter, self.config.for_model_run())
         with adapter, model_log.followed(self.session_dir, on=step["config"]["log_output"]):
             return run_one_step(

@@ -10,11 +10,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from osiris_core.drivers.command_workspace import KEPT_FOLDER
+from osiris_core.hidden_values import inherited_secrets
 from osiris_core.model_execution import execute_model, resolve
 from osiris_core.model_run import ModelRun
 from osiris_core.model_verdict import refuse_while_running
 from osiris_core.pipeline_state import PipelineState, described, folder_digest
 from osiris_core.postprocess import postprocess, resolve_processor
+from osiris_core.redaction import Redactor
 from osiris_core.registries import PIPELINES
 from osiris_core.results import PipelineResult, PostprocessResult
 from osiris_core.subject import as_workspace, check_subject, default_workspace, session_dir
@@ -217,7 +219,8 @@ class LocalPipelineRun:
             raise StageFailed(f"Postprocessing error: {exc}", str(exc)) from exc
         self._result["postprocess_results"] = results
         if results:
-            self._state.succeeded("postprocess", {"results": dict(results)})
+            masked = Redactor(inherited_secrets().values()).texts(dict(results))
+            self._state.succeeded("postprocess", {"results": masked})
             return
         if not self._warns or results.get("raised"):
             raise StageFailed(results.message or "Postprocessing failed", results.error)

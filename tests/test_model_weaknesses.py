@@ -22,7 +22,8 @@ import psutil
 import pytest
 
 from osiris_core import ModelRun, PreparationError, execute_model, run_model
-from osiris_core.backends import DockerConfig, LocalConfig
+from osiris_core.backends import BaseBackendConfig, DockerConfig, LocalConfig
+from osiris_core.secrets import substitute
 from tests.conftest import DOCKER_BASE
 
 
@@ -294,6 +295,41 @@ def test_w20_no_secret_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.M
     texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in texts if b"4711-4711" in text]
     assert "4711-4711" not in str(result.to_json())
+
+
+def test_w20_nor_one_that_a_plugin_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A postprocessor or run backend of somebody else's prints, logs and raises what it has: it is masked in files."""
+    monkeypatch.setenv("OSIRIS_TEST_PASSWORD", "inherited-4711-4711")
+    monkeypatch.setenv("OSIRIS_TEST_PLAIN", "referenced-4711-4711")
+
+    class Talkative:
+        def process(self, model_run: Any, **given: Any) -> dict[str, Any]:
+            print(os.environ["OSIRIS_TEST_PASSWORD"], given)
+            if given.get("fails"):
+                raise RuntimeError(f"{os.environ['OSIRIS_TEST_PASSWORD']} {given}")
+            return {"message": os.environ["OSIRIS_TEST_PASSWORD"]}
+
+    class TalkativeConfig(BaseBackendConfig):
+        def get_backend_class(self) -> type[Any]:
+            return TalkativeBackend
+
+    class TalkativeBackend:
+        def run(self, model_run: Any, config: TalkativeConfig) -> bool:
+            values = substitute(config.env_vars, os.environ)
+            raise RuntimeError(f"{os.environ['OSIRIS_TEST_PASSWORD']} {values} {config!r}")
+
+    run = model(tmp_path, "true")
+    given = {"api_key": "literal-4711-4711", "nested": {"token": "deep${-4711-4711"}}
+    for fails in (False, True):
+        processed = run.pipeline(processor=Talkative, process_kwargs={"fails": fails, **given})
+        assert processed.success is not fails
+    assert "***" in (tmp_path / ".osiris/sessions/tides.postprocess/artifacts/run/stdout.log").read_text()
+    config = TalkativeConfig(env_vars={"API_TOKEN": "variable-4711-4711", "B": "${OSIRIS_TEST_PLAIN}"})
+    result = run.execute(config)
+    assert result.status == "failed"
+    assert "4711-4711" not in str(result.error)
+    texts = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert not [path for path, text in texts.items() if b"4711-4711" in text]
 
 
 def test_w21_two_runs_of_one_name_exclude_each_other(tmp_path: Path) -> None:
