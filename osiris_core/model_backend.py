@@ -16,7 +16,7 @@ from osiris_core.errors import CollectError, OsirisError, PreparationError, Prob
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import inherited_secrets
 from osiris_core.model_result import ModelArtifact, ModelPhase, ModelRunResult
-from osiris_core.model_verdict import refuse_while_running, write_verdict
+from osiris_core.model_verdict import alone_in_workspace, write_verdict
 from osiris_core.model_workspace import bring_into_workspace, missing_outputs, tree_of
 from osiris_core.one_step import OneStep, registered, run_one_step
 from osiris_core.secrets import escape
@@ -57,9 +57,10 @@ class ModelBackendRun:
         self.limit_s = configured_s if self.timeout_s is None else self.timeout_s
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
-            self._find_workspace()
-            self.phase = "prepare"
-            result = self._run()
+            with alone_in_workspace(self.model_run):
+                self._find_workspace()
+                self.phase = "prepare"
+                result = self._run()
         except NothingToRun as exc:
             self.warnings.append(str(exc))
             result = self._result(success=True, status="completed")
@@ -85,7 +86,6 @@ class ModelBackendRun:
         """`working_dir` goes before `workspace_dir`, before what `generate` returns, before the usual place."""
         generated = None
         if self.workspace_dir is None:
-            refuse_while_running(self.model_run)
             started_s = monotonic()
             generated = self.model_run.generate()
             self.timings["generate_ms"] = round((monotonic() - started_s) * 1000, 3)

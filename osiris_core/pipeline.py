@@ -13,7 +13,7 @@ from osiris_core.drivers.command_workspace import KEPT_FOLDER
 from osiris_core.hidden_values import inherited_secrets
 from osiris_core.model_execution import execute_model, resolve
 from osiris_core.model_run import ModelRun
-from osiris_core.model_verdict import refuse_while_running
+from osiris_core.model_verdict import alone_in_workspace, is_under_way
 from osiris_core.pipeline_state import PipelineState, described, folder_digest
 from osiris_core.postprocess import postprocess, resolve_processor
 from osiris_core.redaction import Redactor
@@ -174,8 +174,8 @@ class LocalPipelineRun:
             self._result["skipped"].append("generate")
             return
         try:
-            refuse_while_running(self._model_run)
-            generated = self._model_run.generate()
+            with alone_in_workspace(self._model_run):
+                generated = self._model_run.generate()
         except Exception as exc:
             raise StageFailed(f"Input file generation failed: {exc}", str(exc)) from exc
         usable = isinstance(generated, (str, Path))
@@ -234,6 +234,9 @@ class LocalPipelineRun:
         """Remove the workspace, and what is kept of it among the artifacts; whether that could be done."""
         folder = Path(self._result["staging_dir"])
         shared = {Path(self._model_run.output_dir).absolute(), Path.cwd(), *Path.cwd().parents, Path.home()}
+        if is_under_way(self._model_run):  # why this one failed: another has it, and works in there
+            log.warning("%s: %s was not removed: a run is under way in it", self._model_run.run_id, folder)
+            return False
         if folder in shared:
             log.warning("%s: %s was not removed: more than this run lives in it", self._model_run.run_id, folder)
             return False

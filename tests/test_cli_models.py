@@ -164,6 +164,25 @@ def test_dry_run_and_skip_generate(folder: Path) -> None:
     assert "exclude each other" in both.stderr
 
 
+def test_a_dry_run_spares_the_run_of_another(folder: Path) -> None:
+    """Not even a dry run touches the workspace that a run has, though the model says that it is emptied."""
+    command = 'command: "touch begun; for i in $(seq 200); do [ -e enough ] || sleep 0.05; done"\n'
+    (folder / "busy.yaml").write_text(f"run_id: busy\noutput_dir: out\ndelete_existing: true\n{command}")
+    process = subprocess.Popen([*OSIRIS, "run", "--model-run", "busy.yaml"], cwd=folder, stderr=subprocess.PIPE)
+    workspace = folder / "out" / "busy"
+    deadline_s = time.monotonic() + 20
+    while not (workspace / "begun").exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    dry = osiris(folder, "run", "--model-run", "busy.yaml", "--dry-run")
+    assert dry.returncode == 2
+    assert "a run of 'busy' is under way" in dry.stderr
+    assert (workspace / "begun").exists()
+    (workspace / "enough").touch()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+
+
 def test_skip_generate_needs_a_workspace(folder: Path) -> None:
     """A workspace that is missing or empty is an error that makes nothing."""
     done = osiris(folder, "run", "--model-run", "model.yaml", "--skip-generate")
