@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from osiris_core import ModelRun, PreparationError, execute_model, run_model
-from osiris_core.backends import BaseBackendConfig, DockerConfig, LocalConfig
+from osiris_core.backends import BaseBackendConfig, DockerConfig, LocalConfig, NoopPostprocessorConfig
 from osiris_core.secrets import substitute
 from tests.conftest import DOCKER_BASE
 
@@ -295,6 +295,19 @@ def test_w20_no_secret_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.M
     texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in texts if b"4711-4711" in text]
     assert "4711-4711" not in str(result.to_json())
+
+
+def test_w20_a_configuration_shows_no_secret() -> None:
+    """Neither repr nor str, of which a log is made, show a literal value; what is public is shown."""
+    for config in (
+        LocalConfig(env_vars={"API_TOKEN": "literal-4711-4711", "LOG_LEVEL": "DEBUG", "DB_PASSWORD": "${DB}"}),
+        NoopPostprocessorConfig(env_vars={"API_TOKEN": "literal-4711-4711", "LOG_LEVEL": "DEBUG", "B": "${DB}"}),
+    ):
+        for text in (repr(config), str(config), f"{[config]}"):
+            assert "4711" not in text
+            assert "DEBUG" in text
+            assert "${DB}" in text
+        assert type(config)(**config.model_dump()) == config
 
 
 def test_w20_nor_one_that_a_plugin_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
