@@ -16,6 +16,7 @@ from osiris_core.errors import CollectError, OsirisError, PreparationError, Prob
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import inherited_secrets
 from osiris_core.model_result import ModelArtifact, ModelPhase, ModelRunResult
+from osiris_core.model_run import CommandModel
 from osiris_core.model_verdict import alone_in_workspace, write_verdict
 from osiris_core.model_workspace import bring_into_workspace, missing_outputs, tree_of
 from osiris_core.one_step import OneStep, registered, run_one_step
@@ -57,6 +58,7 @@ class ModelBackendRun:
         self.limit_s = configured_s if self.timeout_s is None else self.timeout_s
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
+            self._check_command()
             with alone_in_workspace(self.model_run):
                 self._find_workspace()
                 self.phase = "prepare"
@@ -81,6 +83,14 @@ class ModelBackendRun:
             write_verdict(self.session_dir, result, self.reported)
         except OSError as exc:
             model_log.log.warning("%s: its result cannot be kept: %s", result.run_id, exc)
+
+    def _check_command(self) -> None:
+        """Before inputs are generated for nothing."""
+        own = getattr(self.model_run, "config", None)
+        if isinstance(own, CommandModel) and self.config.command_step(own.command) is None:
+            self.phase = "prepare"
+            hint = "give one to it or to the backend, or an object with `run` as its `config`"
+            raise PreparationError([Problem("the model run has no command", key="command", hint=hint)])
 
     def _find_workspace(self) -> None:
         """`working_dir` goes before `workspace_dir`, before what `generate` returns, before the usual place."""

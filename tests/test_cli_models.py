@@ -121,6 +121,11 @@ def test_exit_codes_are_the_outcome(folder: Path) -> None:
     (folder / "model.yaml").write_text(MODEL.replace("cp INPUT outputs/result.txt;", "") + "delete_existing: true\n")
     left = document(folder, "run", "--model-run", "model.yaml", code=1)
     assert (left["phase"], left["missing_outputs"]) == ("collect", ["outputs/result.txt"])
+    (folder / "none.yaml").write_text("run_id: none\n")
+    nothing = osiris(folder, "run", "--model-run", "none.yaml")
+    assert nothing.returncode == 2
+    assert "the model run has no command" in nothing.stdout
+    assert "Traceback" not in nothing.stdout + nothing.stderr
     (folder / "model.yaml").write_text(MODEL.replace("echo printed;", "sleep 30;"))
     late = document(folder, "run", "--model-run", "model.yaml", "--timeout", "1", code=124)
     assert late["status"] == "timeout"
