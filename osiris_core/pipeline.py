@@ -14,7 +14,7 @@ from osiris_core.hidden_values import inherited_secrets
 from osiris_core.model_execution import execute_model, resolve
 from osiris_core.model_run import ModelRun
 from osiris_core.model_verdict import alone_in_workspace, is_under_way
-from osiris_core.pipeline_state import PipelineState, described, folder_digest
+from osiris_core.pipeline_state import PipelineState, change_times, described, folder_digest
 from osiris_core.postprocess import postprocess, resolve_processor
 from osiris_core.redaction import Redactor
 from osiris_core.registries import PIPELINES
@@ -173,6 +173,7 @@ class LocalPipelineRun:
             self._result["staging_dir"] = before["staging_dir"]
             self._result["skipped"].append("generate")
             return
+        times = change_times(default_workspace(self._model_run))
         try:
             with alone_in_workspace(self._model_run):
                 generated = self._model_run.generate()
@@ -183,7 +184,8 @@ class LocalPipelineRun:
         self._result["staging_dir"] = str(folder)
         if self._validates and not folder.is_dir():
             raise StageFailed(f"Output directory not found after generation: {folder}")
-        self._state.succeeded("generate", {"staging_dir": str(folder)}, [folder])
+        inputs = [path for path, time_ns in change_times(folder).items() if times.get(path) != time_ns]
+        self._state.succeeded("generate", {"staging_dir": str(folder)}, [folder], inputs)
 
     def _run(self) -> None:
         if self._state.enter("run", self._asked["run"]) is not None:
@@ -196,6 +198,8 @@ class LocalPipelineRun:
         except Exception as exc:
             self._result["run_success"] = False
             raise StageFailed(f"Model run error: {exc}", str(exc)) from exc
+        finally:
+            self._state.has_run()
         self._result["run_success"] = result.success
         if not result.success:
             if result.exception is not None:

@@ -25,7 +25,7 @@ class PipelineState:
     The stages of one model run that succeeded, kept beside its sessions.
 
     A stage holds when it and all before it are asked for as they were, and the files that it left are there in their
-    sizes. `force` lets nothing hold.
+    sizes; inputs in any size, since a run may change them. `force` lets nothing hold.
     """
 
     def __init__(self, model_run: Any, *, force: bool) -> None:
@@ -45,11 +45,19 @@ class PipelineState:
         facts: Mapping[str, Any] = found["facts"]
         return facts
 
-    def succeeded(self, stage: str, facts: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+    def succeeded(
+        self, stage: str, facts: Mapping[str, Any], files: Iterable[Path] = (), inputs: Iterable[Path] = ()
+    ) -> None:
         """Keep what the stage that was entered last gave. What JSON cannot hold is not kept, and done again."""
         sizes = [[str(path), path.stat().st_size if path.is_file() else -1] for path in files]
+        sizes += [[str(path), None] for path in inputs]
         self._now[stage] = {"key": self._key, "facts": dict(facts), "files": sizes}
         self._write()
+
+    def has_run(self) -> None:
+        """Inputs that the run itself took away are not missed later."""
+        files = self._now["generate"]["files"]
+        files[:] = [[place, size] for place, size in files if size is not None or Path(place).exists()]
 
     def failed(self) -> None:
         """Nothing from the stage that was entered last on holds any more."""
@@ -102,6 +110,11 @@ def folder_digest(folder: Path) -> list[list[Any]]:
     ]
 
 
+def change_times(folder: Path) -> dict[Path, int]:
+    """When each file in a folder was last made or changed."""
+    return {path: path.stat().st_ctime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def _name(kind: Any) -> str:
     return f"{getattr(kind, '__module__', '')}:{getattr(kind, '__qualname__', kind)}"
 
@@ -113,6 +126,9 @@ def _digest(value: Any) -> str:
 def _are_there(files: Iterable[Iterable[Any]]) -> bool:
     for place, size_bytes in files:
         path = Path(place)
-        if (path.stat().st_size if path.is_file() else -1 if path.is_dir() else None) != size_bytes:
+        if size_bytes is None:
+            if not path.exists():
+                return False
+        elif (path.stat().st_size if path.is_file() else -1 if path.is_dir() else None) != size_bytes:
             return False
     return True
