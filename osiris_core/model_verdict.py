@@ -46,6 +46,12 @@ def write_verdict(folder: Path, result: ModelRunResult, report_status: str | Non
     write_json(path, {"attempt": attempt, "success": result.success, "error": result.error or ""})
 
 
+def refutes(layout: SessionLayout, attempt: int) -> bool:
+    """Whether a run that was completed is a failure all the same: what it left is not what was expected."""
+    own = read_json(layout.root / VERDICT_NAME)
+    return own is not None and own.get("attempt", 0) >= attempt and not own.get("success")
+
+
 @contextmanager
 def alone_in_workspace(model_run: Any) -> Iterator[None]:
     """

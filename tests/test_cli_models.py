@@ -121,6 +121,8 @@ def test_exit_codes_are_the_outcome(folder: Path) -> None:
     (folder / "model.yaml").write_text(MODEL.replace("cp INPUT outputs/result.txt;", "") + "delete_existing: true\n")
     left = document(folder, "run", "--model-run", "model.yaml", code=1)
     assert (left["phase"], left["missing_outputs"]) == ("collect", ["outputs/result.txt"])
+    (listed,) = json.loads(osiris(folder, "runs", "list", "--root", "out/.osiris/sessions", "--json").stdout)
+    assert listed["status"] == "failed"
     (folder / "none.yaml").write_text("run_id: none\n")
     nothing = osiris(folder, "run", "--model-run", "none.yaml")
     assert nothing.returncode == 2
