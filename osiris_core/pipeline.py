@@ -13,7 +13,7 @@ from osiris_core.drivers.command_workspace import KEPT_FOLDER
 from osiris_core.hidden_values import inherited_secrets
 from osiris_core.model_execution import execute_model, resolve
 from osiris_core.model_run import ModelRun
-from osiris_core.model_verdict import alone_in_workspace, is_under_way
+from osiris_core.model_verdict import alone_in_workspace, is_under_way, last_verdict
 from osiris_core.pipeline_state import PipelineState, change_times, described, folder_digest
 from osiris_core.postprocess import postprocess, resolve_processor
 from osiris_core.redaction import Redactor
@@ -188,7 +188,9 @@ class LocalPipelineRun:
         self._state.succeeded("generate", {"staging_dir": str(folder)}, [folder], inputs)
 
     def _run(self) -> None:
-        if self._state.enter("run", self._asked["run"]) is not None:
+        last = last_verdict(self._model_run)  # of a run that somebody started by itself, since
+        holds = last is None or last.success
+        if self._state.enter("run", self._asked["run"], holds=holds) is not None:
             self._result["run_success"] = True
             self._result["skipped"].append("run")
             return

@@ -34,11 +34,16 @@ class PipelineState:
         self._now: dict[str, Any] = {}
         self._key = ""
 
-    def enter(self, stage: str, asked: Any) -> Mapping[str, Any] | None:
+    def enter(self, stage: str, asked: Any, *, holds: bool = True) -> Mapping[str, Any] | None:
         """What `stage` gave when it was asked the same before, if that still holds; None: it is to be done."""
         self._key = _digest([self._key, stage, asked])
         found = self._before.get(stage)
-        if not isinstance(found, dict) or found.get("key") != self._key or not _are_there(found.get("files", [])):
+        if (
+            not holds
+            or not isinstance(found, dict)
+            or found.get("key") != self._key
+            or not _are_there(found.get("files", []))
+        ):
             self._before = {}  # what comes after it does not hold either
             return None
         self._now[stage] = found

@@ -156,6 +156,38 @@ def test_a_stop_is_a_stop(folder: Path, how: str) -> None:
     assert [child for child in tree if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
 
 
+def test_a_stop_while_postprocessing_is_a_stop(folder: Path) -> None:
+    """Of `pipeline` as of `postprocess`: the exit code is 130, and what the processor started is gone."""
+    info = folder / "site" / "slow-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[osiris.postprocessors]\nslow = slow_processor:Slow\n")
+    (folder / "site" / "slow_processor.py").write_text(
+        "import subprocess\nclass Slow:\n    def process(self, model_run, **kwargs):\n"
+        "        child = subprocess.Popen(['setsid', 'sleep', '61'])\n"
+        "        open('pid', 'w').write(str(child.pid))\n        child.wait()\n"
+    )
+    assert osiris(folder, "run", "--model-run", "model.yaml").returncode == 0
+    for command in ("pipeline", "postprocess"):
+        process = subprocess.Popen(
+            [*OSIRIS, command, "model.yaml", "--processor", "slow"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder / "site")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        deadline_s = time.monotonic() + 20
+        while not ((folder / "pid").exists() and (folder / "pid").read_text()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        child = psutil.Process(int((folder / "pid").read_text()))
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130, err
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        (folder / "pid").unlink()
+
+
 def test_dry_run_and_skip_generate(folder: Path) -> None:
     """One only generates; the other runs in what is there, and never deletes it, whatever the file says."""
     found = document(folder, "run", "--model-run", "model.yaml", "--dry-run")

@@ -202,6 +202,15 @@ def test_inputs_that_are_gone_are_generated_again(tmp_path: Path) -> None:
     assert run.pipeline(**eats)["skipped"] == ["generate", "run", "postprocess"]
 
 
+def test_a_run_that_failed_since_is_repeated(tmp_path: Path) -> None:
+    """A pipeline's own success does not hold when a later run of the same model was none."""
+    assert model(tmp_path).pipeline().success
+    assert not model(tmp_path).run("local", command="exit 3")
+    again = model(tmp_path).pipeline()
+    assert again.success, again["error"]
+    assert again["skipped"] == ["generate"]
+
+
 def test_a_model_in_python_is_done_again_when_its_code_is_other(tmp_path: Path) -> None:
     """The code of `config.run` counts."""
 
