@@ -10,11 +10,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from osiris_core import model_log
-from osiris_core.drivers.command_workspace import KEPT_FOLDER
 from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.errors import CollectError, OsirisError, PreparationError, Problem, SessionBusy, classify
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import inherited_secrets
+from osiris_core.model_homecoming import artifacts_of, write_under_way
 from osiris_core.model_result import ModelArtifact, ModelPhase, ModelRunResult
 from osiris_core.model_run import CommandModel
 from osiris_core.model_verdict import alone_in_workspace, write_verdict
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from osiris_core.config import BaseBackendConfig
-
-_KEPT = f"run/{KEPT_FOLDER}/"
 
 
 class NothingToRun(Exception):
@@ -59,8 +57,10 @@ class ModelBackendRun:
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
             self._check_command()
-            with alone_in_workspace(self.model_run):
+            with alone_in_workspace(self.model_run) as under_way:
                 self._find_workspace()
+                in_place = self.config.runs_in_workspace
+                write_under_way(under_way, self.workspace, expected_outputs(self.model_run), in_place=in_place)
                 self.phase = "prepare"
                 result = self._run()
         except NothingToRun as exc:
@@ -175,11 +175,7 @@ class ModelBackendRun:
         expected = expected_outputs(self.model_run)
         missing: tuple[str, ...] = ()
         if done.report is not None:
-            artifacts = tuple(
-                ModelArtifact(item["path"][len(_KEPT) :], item["size_bytes"], item["sha256"])
-                for item in done.report.artifacts
-                if item["path"].startswith(_KEPT)
-            )
+            artifacts = artifacts_of(done.report)
             try:
                 if not self.config.runs_in_workspace:
                     bring_into_workspace(done.report, self.workspace, artifacts)

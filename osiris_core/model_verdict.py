@@ -41,9 +41,14 @@ def write_verdict(folder: Path, result: ModelRunResult, report_status: str | Non
     if report_status is not None and (report_status == "completed") == result.success:
         path.unlink(missing_ok=True)
         return
+    keep_verdict(layout, Verdict(result.success, result.error or ""))
+
+
+def keep_verdict(layout: SessionLayout, verdict: Verdict) -> None:
+    """Say it of the last attempt of a session."""
     attempt = (read_json(layout.status_file) or {}).get("attempt", 0)
     layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(path, {"attempt": attempt, "success": result.success, "error": result.error or ""})
+    write_json(layout.root / VERDICT_NAME, {"attempt": attempt, "success": verdict.success, "error": verdict.error})
 
 
 def refutes(layout: SessionLayout, attempt: int) -> bool:
@@ -53,11 +58,12 @@ def refutes(layout: SessionLayout, attempt: int) -> bool:
 
 
 @contextmanager
-def alone_in_workspace(model_run: Any) -> Iterator[None]:
+def alone_in_workspace(model_run: Any) -> Iterator[int]:
     """
     While the block runs, nobody else generates into the workspace of this model run, or starts a run in it.
 
-    The lock of the session alone would come too late: inputs are generated before there is one.
+    The lock of the session alone would come too late: inputs are generated before there is one. What is written into
+    the file that is given stays there when this process dies, and only then.
 
     Raises:
         SessionBusy: A run of this name, in this folder, is under way; its workspace is not to be touched.
@@ -72,7 +78,11 @@ def alone_in_workspace(model_run: Any) -> Iterator[None]:
             raise _busy(model_run) from None
         if is_under_way(model_run):  # also one that `osiris runs attach` goes on with
             raise _busy(model_run)
-        yield
+        os.truncate(fd, 0)
+        try:
+            yield fd
+        finally:
+            os.truncate(fd, 0)
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)  # for children too, that have it from a fork
         os.close(fd)

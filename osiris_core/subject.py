@@ -57,7 +57,12 @@ def session_dir(model_run: Any, stage: str = "") -> Path:
 
 def lock_file(model_run: Any) -> Path:
     """What is locked by who generates into the workspace, or runs in it."""
-    return Path(model_run.output_dir).absolute() / SESSIONS.parent / "locks" / f"{_file_name(model_run)}.lock"
+    return lock_file_of(session_dir(model_run))
+
+
+def lock_file_of(session: Path) -> Path:
+    """The same for the run of a session directory; it is not there where that is no model run's."""
+    return session.parent.parent / "locks" / f"{session.name}.lock"
 
 
 def _file_name(model_run: Any) -> str:

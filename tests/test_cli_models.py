@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,6 +202,32 @@ def test_dry_run_and_skip_generate(folder: Path) -> None:
     both = osiris(folder, "run", "--model-run", "model.yaml", "--skip-generate", "--dry-run")
     assert both.returncode == 2
     assert "exclude each other" in both.stderr
+
+
+@pytest.mark.parametrize("adapter", ["local", "process"])
+def test_attaching_brings_a_model_run_home(folder: Path, adapter: str) -> None:
+    """After a kill -9 of the controller: what the run left is in the workspace, and expected outputs are expected."""
+    command = "touch begun; for i in 1 2 3 4; do sleep 0.2; done; echo 1 > outputs/made"
+    for expected, verdict in (("outputs/made", "completed"), ("outputs/other", "failed")):
+        text = f"run_id: dead\noutput_dir: out\nexpected_outputs: [{expected}]\ncommand: '{command}'\n"
+        (folder / "dead.yaml").write_text(text)
+        process = subprocess.Popen(
+            [*OSIRIS, "run", "--model-run", "dead.yaml", "--adapter", adapter], cwd=folder, stderr=subprocess.DEVNULL
+        )
+        journal = folder / "out" / ".osiris" / "sessions" / "dead" / "events.jsonl"
+        deadline_s = time.monotonic() + 20
+        while not (journal.exists() and "step.start" in journal.read_text()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        attached = osiris(folder, "runs", "attach", "dead", "--root", "out/.osiris/sessions")
+        assert attached.returncode == 0, attached.stderr
+        assert (folder / "out" / "dead" / "outputs" / "made").read_text() == "1\n"
+        (listed,) = json.loads(osiris(folder, "runs", "list", "--root", "out/.osiris/sessions", "--json").stdout)
+        assert listed["status"] == verdict
+        assert osiris(folder, "postprocess", "dead.yaml").returncode == (0 if verdict == "completed" else 1)
+        shutil.rmtree(folder / "out")
 
 
 def test_a_dry_run_spares_the_run_of_another(folder: Path) -> None:
