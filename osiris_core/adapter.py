@@ -249,11 +249,13 @@ class ExecutionAdapter(ABC):
         """
         from osiris_core.attachment import Attachment  # nothing of it is needed by runs that nobody attaches to
         from osiris_core.earlier_run import EarlierRun
+        from osiris_core.model_homecoming import bring_home
 
         earlier = EarlierRun.read(session_dir)
         earlier.check_adapter(self.name)
         if (report := earlier.report) is not None:
             earlier.clear_up()
+            bring_home(session_dir, report)
             return report
         context = with_config(self.config, earlier.context(context))
         if self._phases.get(context.session_dir) in (Phase.EXECUTING, Phase.EXECUTED):
@@ -263,7 +265,9 @@ class ExecutionAdapter(ABC):
         if not self.outlives_controller:
             self._end_what_is_left(earlier)
         if cancel is None and not self.outlives_controller and not earlier.told.ended and not earlier.told.host_end:
-            return self._run_again(earlier, context)
+            report = self._run_again(earlier, context)
+            bring_home(session_dir, report)
+            return report
         with phase_logged("attach", context), Attachment(self, earlier, context) as attachment:
             run = self._runs[context.session_dir] = attachment.run
             run.cancel_reason = cancel
@@ -276,6 +280,7 @@ class ExecutionAdapter(ABC):
             self._phases[context.session_dir] = Phase.EXECUTED
             run.executed.set()
         report = self._collect_logged(context, run)
+        bring_home(session_dir, report)
         if interrupt is not None:
             raise interrupt
         return report

@@ -55,6 +55,7 @@ class ModelRun(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
         arbitrary_types_allowed=True,
         json_schema_extra={
             "examples": [

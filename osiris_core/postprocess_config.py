@@ -81,7 +81,7 @@ class ArchivePostprocessorConfig(BasePostprocessorConfig):
     patterns: tuple[str, ...] = Field(
         default=("**/*",),
         min_length=1,
-        description="Which files, as globs in the workspace.",
+        description="Which files, as globs in the workspace. That none is there is a failure.",
         examples=[["outputs/**/*"]],
     )
 

@@ -89,6 +89,16 @@ def test_a_result_says_what_happened(tmp_path: Path) -> None:
     assert missing.return_code == 127
 
 
+def test_a_model_without_a_command_is_told_before(tmp_path: Path) -> None:
+    """Nothing is generated for it, and no traceback of ours is its error."""
+    result = model(tmp_path).execute("local")
+    assert (result.success, result.phase, result.failure_class) == (False, "prepare", "user_error")
+    assert "the model run has no command (give one to it" in str(result.error)
+    assert not (tmp_path / "tides").exists()
+    found = model(tmp_path).pipeline()
+    assert (found["stage"], found["run_success"]) == ("run", False)
+
+
 def test_bad_subjects_and_backends(tmp_path: Path) -> None:
     """What is no model run, and what is no backend, is told in the documented words."""
     with pytest.raises(ValueError, match="model_run cannot be None"):

@@ -219,6 +219,14 @@ def test_an_archive(run: ModelRun, tmp_path: Path, form: str) -> None:
     assert [item["path"] for item in some["files"]] == ["outputs/a.txt"]
 
 
+def test_an_archive_of_nothing_is_no_success(run: ModelRun, tmp_path: Path) -> None:
+    """Patterns that match no file are a mistake, or the outputs are missing; there is then no archive either."""
+    done = run.postprocess("archive", patterns=("nowhere/*",))
+    assert not done.success
+    assert "matches nowhere/*" in str(done.error)
+    assert not list(tmp_path.rglob("*.tar.gz"))
+
+
 def test_a_report(run: ModelRun, tmp_path: Path) -> None:
     """Every file with size, time, kind and digest; in a file too where one is asked for."""
     result = run.postprocess(ReportPostprocessorConfig(report=tmp_path / "r" / "report.json"))

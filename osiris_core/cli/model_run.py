@@ -131,9 +131,11 @@ def _generate(model_run: Any, *, as_json: bool) -> int:
     from pathlib import Path
 
     from osiris_core.errors import PreparationError, Problem
+    from osiris_core.model_verdict import alone_in_workspace
 
     try:
-        workspace = Path(model_run.generate())
+        with alone_in_workspace(model_run):
+            workspace = Path(model_run.generate())
     except OSError as exc:
         message = f"the workspace cannot be written: {exc.strerror or exc}"
         raise PreparationError([Problem(message, key="output_dir", file=str(model_run.staging_dir))]) from exc

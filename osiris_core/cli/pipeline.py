@@ -149,7 +149,9 @@ def exit_code(result: Mapping[str, Any], model_run: Any = None) -> int:
     if result.get("success"):
         return exits.COMPLETED
     last = model_run.last_result if model_run is not None and result.get("stage") == "run" else None
-    why = last.status if last is not None else result.get("failure_class") or result.get("status")
+    after = result.get("postprocess_results") if result.get("stage") == "postprocess" else None
+    decides = after if isinstance(after, dict) else result
+    why = last.status if last is not None else decides.get("failure_class") or decides.get("status")
     return {"timeout": exits.TIMEOUT, "cancelled": exits.CANCELLED}.get(str(why), exits.FAILED)
 
 

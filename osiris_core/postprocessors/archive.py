@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import os
 
 
+EVERYTHING = ("**/*",)
+
+
 class ArchivePostprocessor:
     """Packs the workspace into one file, with the sha256 of everything in it."""
 
@@ -22,7 +25,7 @@ class ArchivePostprocessor:
         model_run: Any,
         format: str = "tar.gz",  # noqa: A002 - the configuration's own name
         archive: str | os.PathLike[str] | None = None,
-        patterns: tuple[str, ...] = ("**/*",),
+        patterns: tuple[str, ...] = EVERYTHING,
         **_: Any,
     ) -> dict[str, Any]:
         """`archive`, its `size_bytes` and `sha256`, and `files` with `path`, `size_bytes`, `sha256`."""
@@ -34,6 +37,9 @@ class ArchivePostprocessor:
         target = Path(archive) if archive is not None else folder.with_name(f"{folder.name}.{format}")
         own = target.resolve()
         names = [name for name in workspace_files(folder, patterns) if (folder / name).resolve() != own]
+        if not names and tuple(patterns) != EVERYTHING:
+            message = f"nothing in {folder} matches {', '.join(patterns)}; nothing was packed"
+            return {"success": False, "message": message, "error": message, "run_id": model_run.run_id}
         target.parent.mkdir(parents=True, exist_ok=True)
         packed = pack_hashed(folder, names, target, format)
         files = [{"path": name, "size_bytes": size, "sha256": sha256} for name, size, sha256 in packed]
