@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from osiris_core.archive import MAX_MEMBERS, MAX_UNPACKED_BYTES, Member, leads_out, refused
-from osiris_core.errors import CollectError, TooLarge
+from osiris_core.errors import CollectError, FailureClass, NoRoom, TooLarge, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +35,7 @@ def unpack_stream(
     Raises:
         CollectError: A member is absolute, contains `..`, goes through a link, links out of `folder`, is a device, or
             a hard link to what is not in the stream before it; or the stream is broken or ends early.
+        NoRoom: The disk is full.
         TooLarge: There is more than the limits allow. What was unpacked until then stays, as in the other cases.
     """
     digests: dict[str, str] = {}
@@ -67,6 +68,8 @@ def unpack_stream(
         for name in sorted(modes, reverse=True):  # at last: a folder that cannot be written to has to be filled first
             (folder / name).chmod(modes[name] | 0o500)
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as exc:
+        if classify(exc) is FailureClass.RESOURCE_DENIED:
+            raise NoRoom(f"what arrived finds no room: {exc} (make some, or choose another session directory)") from exc
         raise CollectError(f"what arrived cannot be unpacked: {exc}") from exc
     return digests
 

@@ -145,6 +145,12 @@ class TooLarge(CollectError):
     failure_class = FailureClass.RESOURCE_DENIED
 
 
+class NoRoom(CollectError):
+    """The disk here is too small, or too full, for what a run left."""
+
+    failure_class = FailureClass.RESOURCE_DENIED
+
+
 class SealBroken(ExecutionError):
     """A manifest, configuration or input file changed between prepare and execute."""
 

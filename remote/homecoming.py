@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from osiris_core.arrival import unpack_stream
-from osiris_core.errors import CollectError, TooLarge
+from osiris_core.errors import CollectError, NoRoom, TooLarge
 from osiris_core.journal import JOURNAL_NAME
 from remote import folders
 
@@ -44,6 +44,7 @@ class Homecoming:
 
         Raises:
             CollectError: It is broken, or holds what may not be unpacked.
+            NoRoom: The disk is full; nothing of it is kept, so that there is room for the report that says so.
             TooLarge: It is larger than `max_bytes`.
         """
         shutil.rmtree(self._incoming, ignore_errors=True)
@@ -51,6 +52,9 @@ class Homecoming:
             self._digests = unpack_stream(
                 pieces, self._incoming, wanted=_comes_home, max_bytes=max_bytes, skip_strays=True
             )
+        except NoRoom:
+            shutil.rmtree(self._incoming, ignore_errors=True)
+            raise
         except TooLarge as exc:
             raise TooLarge(f"the result was not brought home: {exc} (`max_result_bytes` is the limit)") from None
         return self._home.is_dir()

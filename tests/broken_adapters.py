@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -415,3 +416,42 @@ class Loose(Local):
     """Takes any setting, explains none, and forgets them."""
 
     Config: ClassVar[type[AdapterConfig]] = LooseConfig
+
+
+class LosesReasons(Local):
+    """Cancels, and does not say why."""
+
+    def cancel(self, reason: str = "") -> None:
+        super().cancel("somebody wanted it")
+
+
+class Hoards(Local):
+    """Keeps all that a run printed in its memory."""
+
+    def start(self, run: Run, context: ExecutionContext) -> RunSummary:
+        summary = super().start(run, context)
+        self._printed = b"x" * 500_000_000
+        return summary
+
+
+class ReadsTheClock(Local):
+    """Takes the time of a run off the wall."""
+
+    def _collect_logged(self, context: ExecutionContext, run: Run) -> RunReport:
+        report = super()._collect_logged(context, run)
+        results = Results(Path(context.session_dir), report.to_json())
+        results.report["timings"]["wall_ms"] = 1000 * (time.time() - self._started_s)
+        results.write()
+        return RunReport(results.report)
+
+    def start(self, run: Run, context: ExecutionContext) -> RunSummary:
+        self._started_s = time.time()
+        return super().start(run, context)
+
+
+class ListsWhatIsNotThere(_Damaging, Local):
+    """Lists an artifact that found no room."""
+
+    @staticmethod
+    def damage(it: Results) -> object:
+        return it.report["artifacts"].append({"path": "fills/big.bin", "size_bytes": 1, "sha256": ""})

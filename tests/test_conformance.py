@@ -17,6 +17,7 @@ from osiris_core.testing.checks import CHECKS, unknown_gaps
 from osiris_core.testing.parity import parity_check
 from osiris_core.testing.parity_scenarios import SCENARIOS, compiled_by_osiris
 from tests.e2b_sandboxes import living_sandboxes
+from tests.fault_checks import CHECKS_HERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "tests" / "data" / "osiris-trips"
 CGROUP = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null"
-ALL = (*CHECKS, parity_check(compiled_by_osiris(SAMPLE)))
+ALL = (*CHECKS, parity_check(compiled_by_osiris(SAMPLE)), *CHECKS_HERE)
 
 
 class TestLocal(AdapterConformance):

@@ -6,16 +6,19 @@ import base64
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
 from osiris_core.testing import Arrival, Bench
 from osiris_core.testing.candidate import Candidate
+from osiris_core.testing.checks_faults import SECRET as LISTED
 from osiris_core.testing.checks_settings import arrival_checks
 from osiris_core.testing.conformance import shared_stage
 from osiris_core.testing.parity_surroundings import SECRET
 from tests import broken_adapters as broken
 from tests.broken_adapters import DamagingProcess, Results, daemon, damaged
+from tests.fault_checks import MACHINE_CHECKS
 from tests.test_conformance import ALL
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ def elsewhere(damage: Callable[[Results], object], words: str) -> Breakage:
 
 def _leave_secret(it: Results) -> None:
     (it.session_dir / "rpc.log").write_bytes(base64.b64encode(f"x:{SECRET}:y".encode()))
+
+
+def _leave_listing(it: Results) -> None:
+    it.path("lists/listing.txt").write_text(quote(LISTED, safe=""))
 
 
 def _leave_daemon(name: str) -> Callable[[Results], None]:
@@ -118,6 +125,15 @@ BREAKAGES: dict[str, Breakage] = {
     "attach-again": like(FORGETFUL, "gave another report"),
     "orphan-is-cancelled": of(broken.Local, "processes that it started are alive"),
     "orphan-is-removed": of(broken.Local, "does not find what still runs"),
+    # when something goes wrong
+    "terminated-leaves-a-report": of(broken.LosesReasons, "it was ended by SIGTERM, and says"),
+    "bytes-that-are-no-text": after(lambda it: it.path("prints/stdout.log").write_bytes(b"?"), "stdout.log has b'?'"),
+    "environment-listing-is-masked": after(_leave_listing, "listing.txt"),
+    "full-device-is-named": after(lambda it: it.reword("No space left on device", "?"), "is not in '"),
+    "sparse-file-is-whole": after(lambda it: os.truncate(it.path("writes/holes.bin"), 1000), "came home as"),
+    "endless-line-takes-no-memory": of(broken.Hoards, "bytes of memory"),
+    "full-disk-here": of(broken.ListsWhatIsNotThere, "listed and there, but not both: ['fills/big.bin']"),
+    "clock-jumps": of(broken.ReadsTheClock, "the times went with the clock"),
     # results
     "many-at-once": like(OVERLOADED, "too many at once"),
     "none-is-mixed-up": like(OVERLOADED, "has the file 'run-00\\n'"),
@@ -215,7 +231,7 @@ def bench_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Bre
 
 def test_there_is_a_broken_adapter_for_every_check() -> None:
     """A check that nothing breaks proves nothing."""
-    assert set(BREAKAGES) == {check.name for check in ALL}
+    assert set(BREAKAGES) == {check.name for check in (*ALL, *MACHINE_CHECKS)}
 
 
 @pytest.mark.parametrize("check", ALL, ids=[check.name for check in ALL])

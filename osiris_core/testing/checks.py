@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from osiris_core.testing.checks_faults import FAULT_CHECKS
 from osiris_core.testing.checks_orphans import ORPHAN_CHECKS
 from osiris_core.testing.checks_phases import PHASE_CHECKS
 from osiris_core.testing.checks_prepare import PREPARE_CHECKS
@@ -25,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *PHASE_CHECKS,
     *STOP_CHECKS,
     *ORPHAN_CHECKS,
+    *FAULT_CHECKS,
     *RESULT_CHECKS,
     *SETTINGS_CHECKS,
     *map(parity_check, SCENARIOS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import ExecutionError, PreparationError
 from osiris_core.journal import JOURNAL_NAME, read_events
+from osiris_core.sealing import sha256_of
 from osiris_core.session import read_json
 from osiris_core.testing.parity_compare import Normaliser
 
@@ -188,8 +188,7 @@ def tree_of(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
         elif path.is_dir():
             yield name, ("folder", oct(path.stat().st_mode))
         elif path.is_file():
-            content = path.read_bytes()
-            yield name, ("file", oct(path.stat().st_mode), str(len(content)), hashlib.sha256(content).hexdigest())
+            yield name, ("file", oct(path.stat().st_mode), str(path.stat().st_size), sha256_of(path))
 
 
 def processes_with(words: str) -> list[int]:

@@ -126,9 +126,18 @@ class Background:
 class Controller:
     """A process of its own that runs something on the adapter under test."""
 
-    def __init__(self, bench: Bench, session_dir: Path, what: Mapping[str, Any], **settings: Any) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        session_dir: Path,
+        what: Mapping[str, Any],
+        hears_signals: bool = False,
+        variables: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self.session_dir = session_dir
-        told = {"context": {"session_dir": str(session_dir), "checkpoint": "always", **settings}, "manifest": what}
+        told: dict[str, Any] = {"hears_signals": hears_signals, "manifest": what}
+        told["context"] = {"session_dir": str(session_dir), "checkpoint": "always", **settings}
         path = os.pathsep.join(filter(None, sys.path))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "osiris_core.testing.controller"],
@@ -136,7 +145,7 @@ class Controller:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **(variables or {})},
             start_new_session=True,
         )
         assert self.process.stdin is not None
