@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from osiris_core.registries import CONFIGS, PIPELINES, POSTPROCESSOR_CONFIGS
+from osiris_core.models.registries import CONFIGS, PIPELINES, POSTPROCESSOR_CONFIGS
 
 if TYPE_CHECKING:
     from pathlib import Path

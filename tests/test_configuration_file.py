@@ -371,7 +371,7 @@ def test_a_model_names_its_fields_of_secrets() -> None:
 
 def test_configurations_within_one(tmp_path: Path) -> None:
     """Each step of a chain is read as the class that its type names: with its paths, variables and lines."""
-    from osiris_core.postprocess_config import BasePostprocessorConfig
+    from osiris_core.models.postprocess_config import BasePostprocessorConfig
 
     path = tmp_path / "chain.yaml"
     path.write_text(

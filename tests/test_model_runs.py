@@ -18,9 +18,9 @@ import pytest
 
 from osiris_core import ModelRun, execute_model, read_events, run_model
 from osiris_core.backends import BaseBackendConfig, LocalConfig, LocalRunBackend
-from osiris_core.model_settings import SettingsError
-from osiris_core.registries import CONFIGS, RUN_BACKENDS
-from osiris_core.subject import Subject
+from osiris_core.models.registries import CONFIGS, RUN_BACKENDS
+from osiris_core.models.settings import SettingsError
+from osiris_core.models.subject import Subject
 
 
 class Bare:

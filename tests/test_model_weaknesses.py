@@ -364,7 +364,7 @@ def test_w21_two_runs_of_one_name_exclude_each_other(tmp_path: Path) -> None:
     assert first.last_result is not None
     assert first.last_result.success
     assert "a = 1" not in (tmp_path / "tides" / "copy").read_text()
-    from osiris_core.model_verdict import last_verdict
+    from osiris_core.models.verdict import last_verdict
 
     assert last_verdict(model(tmp_path)).success  # type: ignore[union-attr]
 

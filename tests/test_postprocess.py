@@ -27,8 +27,8 @@ from osiris_core.backends import (
     load_processor_config,
     validate_postprocessor_config,
 )
-from osiris_core.postprocess import postprocess
-from osiris_core.registries import POSTPROCESSOR_CONFIGS
+from osiris_core.models.postprocess import postprocess
+from osiris_core.models.registries import POSTPROCESSOR_CONFIGS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from osiris_core.cli.options import complete_adapters, json_option
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from osiris_core.pipeline_file import PipelineFile
+    from osiris_core.models.pipeline_file import PipelineFile
 
 
 @click.command("pipeline", cls=Command)
@@ -93,7 +93,7 @@ def _refuse_unknown(name: str, settings: Mapping[str, Any], written: set[str], f
     import inspect
 
     from osiris_core.errors import ConfigError, Problem
-    from osiris_core.registries import PIPELINES
+    from osiris_core.models.registries import PIPELINES
     from osiris_core.suggestion import did_you_mean
 
     parameters = inspect.signature(PIPELINES.load(name).execute).parameters

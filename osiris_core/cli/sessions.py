@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import PreparationError, Problem
-from osiris_core.model_verdict import refutes
+from osiris_core.models.verdict import refutes
 from osiris_core.session import SessionLayout, is_owned, read_json
 from osiris_core.suggestion import did_you_mean
 

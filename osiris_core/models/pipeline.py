@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from osiris_core.drivers.command_workspace import KEPT_FOLDER
 from osiris_core.hidden_values import inherited_secrets
-from osiris_core.model_execution import execute_model, resolve
-from osiris_core.model_run import ModelRun
-from osiris_core.model_verdict import alone_in_workspace, is_under_way, last_verdict
-from osiris_core.pipeline_state import PipelineState, change_times, described, folder_digest
-from osiris_core.postprocess import postprocess, resolve_processor
+from osiris_core.models.execution import execute_model, resolve
+from osiris_core.models.model_run import ModelRun
+from osiris_core.models.pipeline_state import PipelineState, change_times, described, folder_digest
+from osiris_core.models.postprocess import postprocess, resolve_processor
+from osiris_core.models.registries import PIPELINES
+from osiris_core.models.results import PipelineResult, PostprocessResult
+from osiris_core.models.subject import as_workspace, check_subject, default_workspace, session_dir
+from osiris_core.models.verdict import alone_in_workspace, is_under_way, last_verdict
 from osiris_core.redaction import Redactor
-from osiris_core.registries import PIPELINES
-from osiris_core.results import PipelineResult, PostprocessResult
-from osiris_core.subject import as_workspace, check_subject, default_workspace, session_dir
 
 if TYPE_CHECKING:
     from osiris_core.config import BaseBackendConfig
-    from osiris_core.postprocess_config import BasePostprocessorConfig
+    from osiris_core.models.postprocess_config import BasePostprocessorConfig
 
 log = logging.getLogger("osiris.pipeline")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.drivers.command_workspace import KEPT_FOLDER
-from osiris_core.model_result import ModelArtifact
-from osiris_core.model_verdict import Verdict, keep_verdict
-from osiris_core.model_workspace import bring_into_workspace, missing_outputs
+from osiris_core.models.result import ModelArtifact
+from osiris_core.models.subject import lock_file_of
+from osiris_core.models.verdict import Verdict, keep_verdict
+from osiris_core.models.workspace import bring_into_workspace, missing_outputs
 from osiris_core.session import SessionLayout, read_json
-from osiris_core.subject import lock_file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

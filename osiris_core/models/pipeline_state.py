@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from osiris_core.models.subject import session_dir
 from osiris_core.redaction import is_secret_field
 from osiris_core.session import read_json, write_json
-from osiris_core.subject import session_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

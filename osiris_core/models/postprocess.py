@@ -13,21 +13,21 @@ from osiris_core.drivers import thread_call
 from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
-from osiris_core.model_settings import configured
-from osiris_core.model_verdict import last_verdict
-from osiris_core.one_step import registered, run_one_step
-from osiris_core.postprocess_config import BasePostprocessorConfig
-from osiris_core.registries import POSTPROCESSOR_CONFIGS, POSTPROCESSORS
-from osiris_core.registry import UnknownPlugin
-from osiris_core.results import PostprocessResult
+from osiris_core.models.one_step import registered, run_one_step
+from osiris_core.models.postprocess_config import BasePostprocessorConfig
+from osiris_core.models.registries import POSTPROCESSOR_CONFIGS, POSTPROCESSORS
+from osiris_core.models.registry import UnknownPlugin
+from osiris_core.models.results import PostprocessResult
+from osiris_core.models.settings import configured
+from osiris_core.models.subject import check_subject, session_dir
+from osiris_core.models.verdict import last_verdict
 from osiris_core.secrets import escape
-from osiris_core.subject import check_subject, session_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from osiris_core.adapter import ExecutionAdapter
-    from osiris_core.one_step import OneStep
+    from osiris_core.models.one_step import OneStep
 
 
 def postprocess(

@@ -9,19 +9,19 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from osiris_core import model_log
 from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.errors import CollectError, OsirisError, PreparationError, Problem, SessionBusy, classify
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import inherited_secrets
-from osiris_core.model_homecoming import artifacts_of, write_under_way
-from osiris_core.model_result import ModelArtifact, ModelPhase, ModelRunResult
-from osiris_core.model_run import CommandModel
-from osiris_core.model_verdict import alone_in_workspace, write_verdict
-from osiris_core.model_workspace import bring_into_workspace, missing_outputs, tree_of
-from osiris_core.one_step import OneStep, registered, run_one_step
+from osiris_core.models import log as model_log
+from osiris_core.models.homecoming import artifacts_of, write_under_way
+from osiris_core.models.model_run import CommandModel
+from osiris_core.models.one_step import OneStep, registered, run_one_step
+from osiris_core.models.result import ModelArtifact, ModelPhase, ModelRunResult
+from osiris_core.models.subject import as_workspace, default_workspace, expected_outputs, model_command, session_dir
+from osiris_core.models.verdict import alone_in_workspace, write_verdict
+from osiris_core.models.workspace import bring_into_workspace, missing_outputs, tree_of
 from osiris_core.secrets import escape
-from osiris_core.subject import as_workspace, default_workspace, expected_outputs, model_command, session_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable

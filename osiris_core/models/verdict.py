@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import SessionBusy
+from osiris_core.models.subject import lock_file, session_dir
 from osiris_core.session import SessionLayout, is_owned, read_json, write_json
-from osiris_core.subject import lock_file, session_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from osiris_core.model_result import ModelRunResult
+    from osiris_core.models.result import ModelRunResult
 
 VERDICT_NAME = "verdict.json"
 """Beside `status.json`, where that does not say all: the run began never, or its outputs are not what was expected."""

@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from osiris_core import model_log
 from osiris_core.errors import SessionBusy, StepError
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
-from osiris_core.model_result import ModelRunResult
-from osiris_core.model_verdict import alone_in_workspace, write_verdict
-from osiris_core.model_workspace import missing_outputs
-from osiris_core.one_step import OneStep, registered, run_one_step
-from osiris_core.subject import as_workspace, default_workspace, expected_outputs, session_dir
+from osiris_core.models import log as model_log
+from osiris_core.models.one_step import OneStep, registered, run_one_step
+from osiris_core.models.result import ModelRunResult
+from osiris_core.models.subject import as_workspace, default_workspace, expected_outputs, session_dir
+from osiris_core.models.verdict import alone_in_workspace, write_verdict
+from osiris_core.models.workspace import missing_outputs
 
 if TYPE_CHECKING:
     import os
