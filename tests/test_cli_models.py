@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from osiris_core.earlier_run import EarlierRun
+
 OSIRIS = [sys.executable, "-m", "osiris_core.cli.main"]
 MODEL = """\
 run_id: tides
@@ -228,6 +230,26 @@ def test_attaching_brings_a_model_run_home(folder: Path, adapter: str) -> None:
         assert listed["status"] == verdict
         assert osiris(folder, "postprocess", "dead.yaml").returncode == (0 if verdict == "completed" else 1)
         shutil.rmtree(folder / "out")
+
+
+def test_what_to_do_with_a_model_run_that_is_gone(folder: Path) -> None:
+    """What is advised is for models: there is no manifest to resume."""
+    (folder / "dead.yaml").write_text("run_id: dead\noutput_dir: out\ncommand: sleep 20\n")
+    process = subprocess.Popen(
+        [*OSIRIS, "run", "--model-run", "dead.yaml", "--adapter", "process"], cwd=folder, stderr=subprocess.DEVNULL
+    )
+    journal = folder / "out" / ".osiris" / "sessions" / "dead" / "events.jsonl"
+    deadline_s = time.monotonic() + 20
+    while not (journal.exists() and "step.start" in journal.read_text()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    cancelled = osiris(folder, "runs", "cancel", "dead", "--root", "out/.osiris/sessions")
+    again = osiris(folder, "runs", "attach", "dead", "--root", "out/.osiris/sessions")
+    assert again.returncode == 130, (again.stderr, cancelled.stderr)
+    assert "MANIFEST" not in again.stdout
+    assert EarlierRun.read(journal.parent).again == "osiris run --model-run FILE --adapter process"
 
 
 def test_a_dry_run_spares_the_run_of_another(folder: Path) -> None:
