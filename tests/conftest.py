@@ -14,6 +14,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fault_plugin import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
@@ -21,6 +30,15 @@ if TYPE_CHECKING:
 
     from tests.e2b_server import E2BServer, FarEnd
 
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_sessionfinish",
+    "pytest_sessionstart",
+    "pytest_terminal_summary",
+]
+"""Hooks that write and check the fault matrix."""
 NAMED_GAP = "named gap: "
 
 

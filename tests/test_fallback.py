@@ -229,28 +229,41 @@ def test_from_the_command_line(tmp_path: Path, no_python: dict[str, Any]) -> Non
 # The same token.
 
 
-def test_a_lost_answer_makes_no_second_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["process", "docker"])
+def test_a_lost_answer_makes_no_second_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, place: str
+) -> None:
     """The place is made, its answer is lost: the next try takes it away first, and has the run's one token."""
-    sandbox = load("adapters.process").ProcessSandbox
+    settings: dict[str, Any] = {"code": CODE}
+    if place == "docker":
+        client = request.getfixturevalue("docker_client")
+        settings["image"] = request.getfixturevalue("worker_image")
+        sandbox = load("adapters.docker_engine.sandbox").DockerSandbox
+        mine = {"label": f"osiris.session_dir={tmp_path / 'session'}"}
+        places = lambda: [item["Names"] for item in client.api.containers(all=True, filters=mine)]  # noqa: E731
+    else:
+        sandbox = load("adapters.process").ProcessSandbox
+        places = lambda: sorted(path.name for path in (tmp_path / "session").glob("process-*"))  # noqa: E731
     start, made = sandbox.start, []
 
     def lose_the_first_answer(self: Any) -> str:
         native_id = start(self)
-        made.append((native_id, sorted(path.name for path in (tmp_path / "session").glob("process-*"))))
+        made.append((native_id, places()))
         if len(made) == 1:
             raise SandboxError("the answer was lost")
         return native_id
 
     monkeypatch.setattr(sandbox, "start", lose_the_first_answer)
     monkeypatch.setattr("remote.remote_run.START_PAUSE_S", 0.1)
-    with AdapterFactory.create("process", code=CODE) as adapter:
+    with AdapterFactory.create(place, **settings) as adapter:
         report = adapter.run(
             {"pipeline": "p", "steps": [step("Write")]}, ExecutionContext(session_dir=str(tmp_path / "session"))
         )
-    assert report.succeeded
+    assert report.succeeded, report["error"]
     assert len(made) == 2
     assert made[0] == made[1]
     assert len(made[0][1]) == 1
+    assert places() == []
     nothing_left(tmp_path)
 
 

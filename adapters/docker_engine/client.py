@@ -30,12 +30,13 @@ def connect(timeout_s: float = REQUEST_TIMEOUT_S) -> Client:
         message = "DOCKER_HOST over ssh cannot carry a worker's stream: forward the engine's socket with ssh -L instead"
         raise SandboxError(message, failure_class=FailureClass.USER_ERROR)
     with translate("Docker cannot be used"):
-        _knock(host, timeout_s)
+        knock(timeout_s)
         return docker.from_env(timeout=timeout_s)
 
 
-def _knock(host: str, timeout_s: float) -> None:
+def knock(timeout_s: float = REQUEST_TIMEOUT_S) -> None:
     """Fail as the SDK would when nobody is there, but without the socket that it then leaves open."""
+    host = os.environ.get("DOCKER_HOST", "")
     kind, _, path = str(docker.utils.parse_host(host or None)).partition("://")
     if kind == "http+unix":
         with socket.socket(socket.AF_UNIX) as knocking:

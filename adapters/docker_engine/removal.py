@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from docker import errors as vendor  # type: ignore[import-untyped, unused-ignore]
 
+from adapters.docker_engine.client import knock
 from adapters.docker_engine.errors import EngineUnreachable, translate
 from remote.sandbox import SandboxError
 
@@ -66,6 +67,7 @@ def _insist(remove: Callable[[], bool], what: str, patience_s: float) -> None:
         last: SandboxError | None = None
         try:
             with translate(what):
+                knock()
                 if remove():
                     return
         except SandboxError as exc:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from docker import errors as vendor  # type: ignore[import-untyped, unused-ignore]
 
 from adapters.docker_engine.archive import owned_archive
+from adapters.docker_engine.client import knock
 from adapters.docker_engine.errors import EngineUnreachable, NotThere, translate
 from adapters.docker_engine.labels import run_labels
 from adapters.docker_engine.removal import remove_container, remove_volume
@@ -41,6 +42,8 @@ NOTHING = bytes(1024)
 """A tar of no file: the folder was never made."""
 KILLED = 137
 CANNOT_EXECUTE, NOT_FOUND = 126, 127
+RESTART_PATIENCE_S = 20.0
+"""How long an engine that does not answer may take to come back: containers outlive its restart with `live-restore`."""
 END_PATIENCE_S = 1.0
 """How long an end may take to be reported after the output ended."""
 
@@ -156,8 +159,7 @@ class DockerSandbox:
         with self._lock:
             self._made = True  # a volume may be there without its container
         try:
-            with translate("the container cannot be looked at"):
-                found = self._client.api.inspect_container(native_id or self.name)
+            found = self._looked_at(native_id or self.name)
         except NotThere:
             return False
         self._argv = list(found["Config"]["Entrypoint"] or [""])
@@ -166,12 +168,18 @@ class DockerSandbox:
     def reconnect(self) -> AttachTransport:
         if self._transport is not None:
             self._transport.close()
-        with translate("the container cannot be looked at"):
-            state = self._client.api.inspect_container(self.name)["State"]
-        if not state["Running"]:  # the engine would let us wait for it
-            raise SandboxError(f"container {self.name} does not run")
-        self._transport = attach(self._client, self.name)
-        return self._transport
+        deadline_s = time.monotonic() + RESTART_PATIENCE_S
+        while True:
+            try:
+                state = self._looked_at(self.name)["State"]
+                if not state["Running"]:  # the engine would let us wait for it
+                    raise SandboxError(f"container {self.name} does not run")
+                self._transport = attach(self._client, self.name)
+                return self._transport
+            except EngineUnreachable:
+                if time.monotonic() >= deadline_s:
+                    raise
+            time.sleep(0.2)
 
     def get(self, folder: str) -> Iterator[bytes]:
         with translate(f"{folder} cannot be fetched from the container"):
@@ -186,8 +194,7 @@ class DockerSandbox:
         deadline_s = time.monotonic() + END_PATIENCE_S
         while True:
             try:
-                with translate("the container cannot be looked at"):
-                    state = self._client.api.inspect_container(self.name)["State"]
+                state = self._looked_at(self.name)["State"]
             except EngineUnreachable as exc:
                 return Fate(running=True, message=str(exc))
             except NotThere:
@@ -195,6 +202,12 @@ class DockerSandbox:
             if not state["Running"] or time.monotonic() >= deadline_s:
                 return self._fate_of(state)
             time.sleep(0.02)
+
+    def _looked_at(self, name: str) -> dict[str, Any]:
+        with translate("the container cannot be looked at"):
+            knock()
+            found: dict[str, Any] = self._client.api.inspect_container(name)
+            return found
 
     def _fate_of(self, state: dict[str, Any]) -> Fate:
         facts = {"container": self.name, "oom_killed": bool(state["OOMKilled"])}

@@ -1,0 +1,221 @@
+"""Docker Engine is restarted, or does not come back, or somebody kills a container: behind a socket that can be cut."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from adapters.docker_engine.removal import remove_container
+from osiris_core import AdapterFactory, ExecutionContext, read_events
+from osiris_core.testing.parity_compare import journal_faults
+from tests.test_docker_adapter import IMAGE_TIMEOUT_S, context, left_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from osiris_core import RunReport
+
+pytestmark = pytest.mark.timeout(IMAGE_TIMEOUT_S)
+
+
+class Socket:
+    """A socket in front of the engine's own: while it is away nobody answers, and all connections are broken."""
+
+    def __init__(self, path: Path, engine: str) -> None:
+        self._path, self._engine = path, engine
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self.come_back()
+
+    def come_back(self) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._path))
+        self._listener.listen(50)
+        self._start(self._accept, self._listener)
+
+    def _start(self, work: Callable[..., None], *args: Any) -> None:
+        self._threads.append(threading.Thread(target=work, args=args, daemon=True))
+        self._threads[-1].start()
+
+    def go_away(self) -> None:
+        self._path.unlink(missing_ok=True)
+        for each in (self._listener, *list(self._open)):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+        self._threads.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                listener.close()
+                return
+            engine = socket.socket(socket.AF_UNIX)
+            engine.connect(self._engine)
+            self._open |= {client, engine}
+            both = [
+                threading.Thread(target=self._pass_on, args=pair, daemon=True)
+                for pair in ((client, engine), (engine, client))
+            ]
+            for thread in both:
+                thread.start()
+            self._start(self._close, both, client, engine)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def _close(self, both: list[threading.Thread], *ends: socket.socket) -> None:
+        for thread in both:
+            thread.join()
+        for end in ends:
+            self._open.discard(end)
+            end.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, docker_client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Socket]:
+    path = docker_client.api.base_url, os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not path[1].startswith("unix://"):
+        pytest.skip("Docker Engine is not on a socket of this machine")
+    front = Socket(tmp_path / "engine.sock", path[1].removeprefix("unix://"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+    yield front
+    front.go_away()
+
+
+class Run:
+    """A run under way, in a thread."""
+
+    def __init__(self, settings: dict[str, Any], there: ExecutionContext, *lines: str) -> None:
+        self.there = there
+        self.events_file = there.session_dir + "/events.jsonl"
+        steps = [
+            {
+                "id": f"s{number}",
+                "driver": "command",
+                "needs": [f"s{number - 1}"] if number else [],
+                "config": {"shell": line, "artifacts": ["*.txt"] if ".txt" in line else []},
+            }
+            for number, line in enumerate(lines)
+        ]
+        self._adapter = AdapterFactory.create("docker", **settings)
+        self._report: RunReport | None = None
+        self._thread = threading.Thread(target=self._run, args=({"pipeline": "docker-fault", "steps": steps},))
+        self._thread.start()
+
+    def _run(self, manifest: dict[str, Any]) -> None:
+        self._report = self._adapter.run(manifest, self.there)
+
+    def wait_until_said(self, word: str) -> None:
+        deadline_s = time.monotonic() + 60
+        while time.monotonic() < deadline_s:
+            if os.path.exists(self.events_file) and any(
+                event.get("message") == word for event in read_events(self.events_file)
+            ):
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"{word!r} was not said")
+
+    def report(self) -> RunReport:
+        """What it came to; report, status file and journal say the same."""
+        self._thread.join(100)
+        assert self._report is not None
+        with open(self.there.session_dir + "/status.json", encoding="utf-8") as file:
+            assert json.load(file) == self._report.to_json()
+        assert list(journal_faults(list(read_events(self.events_file)))) == []
+        return self._report
+
+
+@pytest.fixture(params=["docker", "host"])
+def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    if request.param == "host":
+        return {"engine": "host", "image": "osiris-base:bookworm"}
+    return {"image": request.getfixturevalue("worker_image")}
+
+
+def test_an_engine_that_is_restarted(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any
+) -> None:
+    """
+    Containers live on (`live-restore`), all connections break: a worker's run goes on, each line once.
+
+    Of a command without a worker what it printed meanwhile is lost: its step fails as that. Nothing is left of either.
+    """
+    there = context(tmp_path)
+    run = Run(
+        settings, there, "echo first > first.txt", "echo ready; for n in 1 2 3 4 5 6; do sleep 0.5; echo n$n; done"
+    )
+    run.wait_until_said("ready")
+    engine.go_away()
+    time.sleep(1.0)
+    engine.come_back()
+    report = run.report()
+    assert left_of(docker_client, there) == []
+    assert (tmp_path / "session/artifacts/s0/first.txt").read_text() == "first\n"
+    if "engine" in settings:
+        assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost")
+        assert "lost with its container" in report["error"]["message"]
+        return
+    assert report.status == "completed", report["error"]
+    said = [event["message"] for event in read_events(run.events_file) if event["event"] == "log"]
+    assert [line for line in said if line in {f"n{number}" for number in range(1, 7)}] == [f"n{n}" for n in range(1, 7)]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
+@pytest.mark.parametrize("settings", ["host"], indirect=True)
+def test_an_engine_that_does_not_come_back(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run fails as lost infrastructure; what cannot be removed is named with who does it later, and does."""
+    monkeypatch.setattr("adapters.docker_engine.exec.remove_container", partial(remove_container, patience_s=0.5))
+    there = context(tmp_path)
+    run = Run(settings, there, "echo first > first.txt", "echo ready; sleep 300")
+    run.wait_until_said("ready")
+    engine.go_away()
+    report = run.report()
+    assert report.status == "failed"
+    assert report["error"]["failure_class"] == "infra_lost"
+    assert [step["status"] for step in report["steps"]] == ["completed", "failed"]
+    assert (tmp_path / "session/artifacts/s0/first.txt").read_text() == "first\n"
+    assert "osiris runs gc" in json.dumps(report.to_json()) + json.dumps(list(read_events(run.events_file)))
+    monkeypatch.delenv("DOCKER_HOST")
+    with AdapterFactory.create("docker", **settings) as adapter:
+        for item in adapter.leftovers([tmp_path / "session"]):
+            if item.session_dir == str(tmp_path / "session"):
+                item.remove()
+    assert left_of(docker_client, there) == []
+    del run
+    gc.collect()
+
+
+@pytest.mark.parametrize("settings", ["host"], indirect=True)
+def test_a_killed_container_of_a_command_is_lost(settings: dict[str, Any], tmp_path: Path, docker_client: Any) -> None:
+    """Its step fails, and what came before is kept; nobody can tell it from a command that kills itself."""
+    there = context(tmp_path)
+    run = Run(settings, there, "echo first > first.txt", "echo ready; sleep 300")
+    run.wait_until_said("ready")
+    (found,) = docker_client.api.containers(filters={"label": f"osiris.session={there.session_id}"})
+    docker_client.api.remove_container(found["Id"], force=True)
+    report = run.report()
+    assert report.status == "failed"
+    assert any(words in report["error"]["message"] for words in ("SIGKILL", "lost with its container"))
+    assert [step["status"] for step in report["steps"]] == ["completed", "failed"]
+    assert (tmp_path / "session/artifacts/s0/first.txt").read_text() == "first\n"
+    assert left_of(docker_client, there) == []
