@@ -13,10 +13,10 @@ from osiris_core.aftermath import Aftermath
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.journal import read_events
+from osiris_core.models.subject import lock_file_of
 from osiris_core.prepared import PreparedRun
 from osiris_core.report import RunReport
 from osiris_core.session import SessionLayout, is_owned, read_json, recorded_run
-from osiris_core.subject import lock_file_of
 
 OVER = ("completed", "failed", "cancelled", "timeout")
 

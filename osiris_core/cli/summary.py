@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.cli import formatting
-from osiris_core.subject import lock_file_of
+from osiris_core.models.subject import lock_file_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
