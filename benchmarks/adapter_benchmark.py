@@ -82,6 +82,10 @@ class Figures:
         return float(median(report["overhead_ms"] for report in self.reports))
 
 
+ELSEWHERE = {"e2b", "fallback"}
+"""Measured when they are asked for: one needs an account (`e2b_run` does without), one is a chain of the others."""
+
+
 class AdapterBenchmark:
     """
     Measures the three phases of any adapter, each by itself or all of them.
@@ -174,7 +178,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats = 1 if arguments.quick else arguments.repeats
     # `local` last: it brings the engine, and so much memory, into this process.
-    chosen = set(arguments.adapter or AdapterFactory.available()) - {"local"}
+    chosen = set(arguments.adapter or set(AdapterFactory.available()) - ELSEWHERE) - {"local"}
     names = [*sorted(chosen, reverse=True), "local"]
     figures, missing = {}, []
     with tempfile.TemporaryDirectory() as folder:
@@ -195,8 +199,6 @@ def settings_of(name: str) -> dict[str, Any] | None:
     if name == "docker":
         found = docker_place()
         return found.config if found is not None else None
-    if name == "fallback":  # a chain of the others
-        return None
     return {} if AdapterFactory.create(name).unusable() is None else None
 
 

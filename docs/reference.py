@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from osiris_core import ModelRun
 from osiris_core.cli.keys import key_rows
-from osiris_core.models.model_run import ModelRun
 from osiris_core.models.pipeline_file import SECTIONS, PipelineOptions
 from osiris_core.models.registries import CONFIGS, POSTPROCESSOR_CONFIGS
 

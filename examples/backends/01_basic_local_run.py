@@ -4,8 +4,8 @@ The simplest model run: a command on this machine, then a look at what it left.
     python 01_basic_local_run.py
 """
 
+from osiris_core import ModelRun
 from osiris_core.backends import LocalConfig
-from osiris_core.models.model_run import ModelRun
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from osiris_core import ModelRun
 from osiris_core.backends import DockerConfig
-from osiris_core.models.model_run import ModelRun
 
 
 def main() -> int:

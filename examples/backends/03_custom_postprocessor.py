@@ -7,8 +7,8 @@ A postprocessor of your own: any class with `process(model_run, **kwargs)` that 
 import zipfile
 from pathlib import Path
 
+from osiris_core import ModelRun
 from osiris_core.backends import LocalConfig
-from osiris_core.models.model_run import ModelRun
 
 
 class ZipOutputs:

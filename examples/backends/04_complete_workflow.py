@@ -8,8 +8,8 @@ import logging
 import tempfile
 from pathlib import Path
 
+from osiris_core import ModelRun
 from osiris_core.backends import LocalConfig
-from osiris_core.models.model_run import ModelRun
 
 log = logging.getLogger("workflow")
 
