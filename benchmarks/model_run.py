@@ -18,7 +18,7 @@ from benchmarks.table import Row, main
 from benchmarks.timing import ProcessRun, alternate, python, run_process
 from osiris_core import ModelRun
 from osiris_core.backends import LocalConfig
-from osiris_core.model_execution import execute_model
+from osiris_core.models.execution import execute_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

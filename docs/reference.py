@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from osiris_core.cli.keys import key_rows
-from osiris_core.model_run import ModelRun
-from osiris_core.pipeline_file import SECTIONS, PipelineOptions
-from osiris_core.registries import CONFIGS, POSTPROCESSOR_CONFIGS
+from osiris_core.models.model_run import ModelRun
+from osiris_core.models.pipeline_file import SECTIONS, PipelineOptions
+from osiris_core.models.registries import CONFIGS, POSTPROCESSOR_CONFIGS
 
 PAGE = Path(__file__).parent / "configurations.md"
 MARK = "<!-- made by `python docs/reference.py`; do not edit below -->\n"

@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from osiris_core.factory import AdapterFactory
     from osiris_core.journal import read_events
     from osiris_core.manifest import Manifest, load_manifest
-    from osiris_core.model_execution import execute_model, run_model
-    from osiris_core.model_result import ModelRunResult
-    from osiris_core.model_run import ModelRun
+    from osiris_core.models.execution import execute_model, run_model
+    from osiris_core.models.model_run import ModelRun
+    from osiris_core.models.pipeline import run_pipeline
+    from osiris_core.models.registries import get_available_backends
+    from osiris_core.models.result import ModelRunResult
+    from osiris_core.models.results import PipelineResult, PostprocessResult
+    from osiris_core.models.subject import Subject
     from osiris_core.paths import InputPath, OutputPath
-    from osiris_core.pipeline import run_pipeline
     from osiris_core.prepared import PreparedRun
-    from osiris_core.registries import get_available_backends
     from osiris_core.report import RunReport
-    from osiris_core.results import PipelineResult, PostprocessResult
     from osiris_core.step_context import StepContext
-    from osiris_core.subject import Subject
 
 __version__ = "0.1.0"
 
@@ -60,12 +60,12 @@ _PLACES = {
     "LocalAdapter": "backends",
     "LocalConfig": "backends",
     "Manifest": "manifest",
-    "ModelRun": "model_run",
-    "ModelRunResult": "model_result",
+    "ModelRun": "models.model_run",
+    "ModelRunResult": "models.result",
     "OsirisError": "errors",
     "OutputPath": "paths",
-    "PipelineResult": "results",
-    "PostprocessResult": "results",
+    "PipelineResult": "models.results",
+    "PostprocessResult": "models.results",
     "PreparationError": "errors",
     "PreparedRun": "prepared",
     "Problem": "errors",
@@ -74,13 +74,13 @@ _PLACES = {
     "RunTimeout": "errors",
     "StepContext": "step_context",
     "StepError": "errors",
-    "Subject": "subject",
-    "execute_model": "model_execution",
-    "get_available_backends": "registries",
+    "Subject": "models.subject",
+    "execute_model": "models.execution",
+    "get_available_backends": "models.registries",
     "load_manifest": "manifest",
     "read_events": "journal",
-    "run_model": "model_execution",
-    "run_pipeline": "pipeline",
+    "run_model": "models.execution",
+    "run_pipeline": "models.pipeline",
 }
 
 __all__ = [

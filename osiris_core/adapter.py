@@ -7,16 +7,14 @@ and in the engine, once.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
+from osiris_core.adapter_hooks import AdapterHooks
 from osiris_core.collection import Run, collect_run
-from osiris_core.config import AdapterConfig
 from osiris_core.configured import also, config_problems, with_config
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import (
@@ -31,6 +29,7 @@ from osiris_core.errors import (
 from osiris_core.failure import error_of
 from osiris_core.logs import follow_verbosely, phase_logged
 from osiris_core.manifest import Manifest, load_manifest
+from osiris_core.phases import NEXT_PHASES, Phase
 from osiris_core.preparation import prepare_run
 from osiris_core.prepared import look_up_again
 from osiris_core.recorded_settings import recordable
@@ -40,37 +39,15 @@ from osiris_core.suggestion import did_you_mean
 from osiris_core.user_code import make_importable, stand_in_for_unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from collections.abc import Mapping
 
+    from osiris_core.config import AdapterConfig
     from osiris_core.earlier_run import EarlierRun
-    from osiris_core.leftovers import Leftover
     from osiris_core.prepared import PreparedRun
-    from osiris_core.records import RunSummary
     from osiris_core.report import RunReport
 
 
-class Phase(StrEnum):
-    """How far the run of one session directory is."""
-
-    NEW = "new"
-    PREPARED = "prepared"
-    EXECUTING = "executing"
-    EXECUTED = "executed"
-    COLLECTED = "collected"
-
-
-NEXT_PHASES = {
-    Phase.NEW: {Phase.PREPARED, Phase.EXECUTING},  # executing: what was prepared elsewhere, and came here as JSON
-    Phase.PREPARED: {Phase.PREPARED, Phase.EXECUTING},
-    Phase.EXECUTING: {Phase.EXECUTED},
-    Phase.EXECUTED: {Phase.COLLECTED},
-    Phase.COLLECTED: {Phase.COLLECTED, Phase.PREPARED},  # collect may be repeated, a session run again
-}
-"""Which phase may follow which."""
-
-
-class ExecutionAdapter(ABC):
+class ExecutionAdapter(AdapterHooks):
     """
     Runs manifests in one kind of place.
 
@@ -78,13 +55,8 @@ class ExecutionAdapter(ABC):
     another or side by side, each in its own session directory. `close` may be called twice; so may leaving a
     `with` block.
 
-    A subclass implements `start` and `stop`, and may extend `check`, `bring_home` and `release`.
+    What a subclass adds is in `AdapterHooks`: it implements `start` and `stop`.
     """
-
-    name: ClassVar[str] = ""
-    runs_here: ClassVar[bool] = False
-    """Whether steps run in this process, where a debugger can reach them."""
-    Config: ClassVar[type[AdapterConfig]] = AdapterConfig
 
     def __init__(self, config: AdapterConfig | None = None) -> None:
         if config is not None and not isinstance(config, self.Config):
@@ -249,11 +221,13 @@ class ExecutionAdapter(ABC):
         """
         from osiris_core.attachment import Attachment  # nothing of it is needed by runs that nobody attaches to
         from osiris_core.earlier_run import EarlierRun
+        from osiris_core.models.homecoming import bring_home
 
         earlier = EarlierRun.read(session_dir)
         earlier.check_adapter(self.name)
         if (report := earlier.report) is not None:
             earlier.clear_up()
+            bring_home(session_dir, report)
             return report
         context = with_config(self.config, earlier.context(context))
         if self._phases.get(context.session_dir) in (Phase.EXECUTING, Phase.EXECUTED):
@@ -263,7 +237,9 @@ class ExecutionAdapter(ABC):
         if not self.outlives_controller:
             self._end_what_is_left(earlier)
         if cancel is None and not self.outlives_controller and not earlier.told.ended and not earlier.told.host_end:
-            return self._run_again(earlier, context)
+            report = self._run_again(earlier, context)
+            bring_home(session_dir, report)
+            return report
         with phase_logged("attach", context), Attachment(self, earlier, context) as attachment:
             run = self._runs[context.session_dir] = attachment.run
             run.cancel_reason = cancel
@@ -276,6 +252,7 @@ class ExecutionAdapter(ABC):
             self._phases[context.session_dir] = Phase.EXECUTED
             run.executed.set()
         report = self._collect_logged(context, run)
+        bring_home(session_dir, report)
         if interrupt is not None:
             raise interrupt
         return report
@@ -315,82 +292,6 @@ class ExecutionAdapter(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # What an adapter adds.
-
-    @property
-    def known_gaps(self) -> Mapping[str, str]:
-        """What it cannot do though every adapter promises it: names or tags of conformance checks, with reasons."""
-        return {}
-
-    @property
-    def outlives_controller(self) -> bool:
-        """Whether a run goes on when the process that asked for it is dead; `take_over` is implemented then."""
-        return False
-
-    def take_over(self, run: Run, context: ExecutionContext) -> RunSummary:
-        """
-        Find the place of a run whose controller is dead, by what `run.session.recorded` has, and go on as `start` does.
-
-        Raises:
-            NotAttached: Whether it is there cannot be told now.
-            NeverPlaced: It never ran there.
-        """
-        raise NotImplementedError
-
-    def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:  # noqa: B027 - optional
-        """Refuse what this adapter cannot enforce, by raising PreparationError."""
-
-    @classmethod
-    def setup(cls, config: AdapterConfig, progress: Callable[[str], None]) -> str | None:  # noqa: ARG003 - optional
-        """Make beforehand what every run needs (an image). Says what was made; None when nothing had to be."""
-        progress(f"adapter '{cls.name}' needs nothing to be set up")
-        return None
-
-    def unusable(self) -> str | None:
-        """Why nothing can be run by this adapter here and now, in a sentence; None when it can. Makes nothing."""
-        return None
-
-    def shown_script(self, prepared: PreparedRun) -> tuple[str, list[str]] | None:  # noqa: ARG002 - optional
-        """
-        What is handed to a scheduler for such a run: the script, byte for byte, and the command that hands it in, with
-        names in place of what every run has anew. None where there is no scheduler.
-        """
-        return None
-
-    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - optional
-        """
-        What runs of this machine left in this adapter's places, and no live process owns. Removes nothing.
-
-        `session_dirs` are the sessions that are known, for adapters whose places lie in them.
-        """
-        return []
-
-    def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:  # noqa: B027 - optional
-        """
-        End what a dead controller's run has in its place, and the place with it; nothing is brought home.
-
-        `recorded` is what `run.json` says of it. May be repeated.
-
-        Raises:
-            SandboxError: The place cannot be reached.
-        """
-
-    @abstractmethod
-    def start(self, run: Run, context: ExecutionContext) -> RunSummary:
-        """Run the prepared steps in this adapter's place, and return the engine's summary."""
-
-    @abstractmethod
-    def stop(self, reason: str) -> None:
-        """Ask the runs under way to stop. Returns at once; no run under way is no error."""
-
-    def bring_home(self, run: Run) -> None:  # noqa: B027 - optional
-        """Put what the run left elsewhere into its session directory. Called once, at the start of `collect`."""
-
-    def release(self, run: Run) -> None:  # noqa: B027 - optional
-        """Free the run's place: nothing of it is left running on return. Called in every case; may be repeated."""
-
-    # What is the same for all.
 
     def _require(self, context: ExecutionContext, phase: Phase) -> None:
         before = self._phases.get(context.session_dir, Phase.NEW)

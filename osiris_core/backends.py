@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from adapters.process import ProcessAdapter, ProcessConfig
     from adapters.slurm import SlurmAdapter, SlurmConfig
     from osiris_core.config import BaseBackendConfig
-    from osiris_core.pipeline import LocalPipelineBackend
-    from osiris_core.postprocess_config import (
+    from osiris_core.models.pipeline import LocalPipelineBackend
+    from osiris_core.models.postprocess_config import (
         ArchivePostprocessorConfig,
         BasePostprocessorConfig,
         ChainPostprocessorConfig,
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
         load_processor_config,
         validate_postprocessor_config,
     )
-    from osiris_core.postprocessors.noop import NoopPostprocessor
-    from osiris_core.registries import (
+    from osiris_core.models.postprocessors.noop import NoopPostprocessor
+    from osiris_core.models.registries import (
         get_available_backends,
         get_available_configs,
         get_available_pipelines,
         get_available_postprocessor_configs,
         get_available_postprocessors,
     )
-    from osiris_core.run_backend import AdapterRunBackend, DockerRunBackend, LocalRunBackend, ProcessRunBackend
+    from osiris_core.models.run_backend import AdapterRunBackend, DockerRunBackend, LocalRunBackend, ProcessRunBackend
     from remote.adapter import RemoteAdapter
     from remote.config import RemoteConfig
     from remote.file_transport import FileTransport
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
     from remote.sandbox import BatchSandbox, Fate, Sandbox, SandboxError, Transport, TransportClosed
 else:
     _PLACES = {
-        "AdapterRunBackend": "osiris_core.run_backend",
-        "ArchivePostprocessorConfig": "osiris_core.postprocess_config",
+        "AdapterRunBackend": "osiris_core.models.run_backend",
+        "ArchivePostprocessorConfig": "osiris_core.models.postprocess_config",
         "BaseBackendConfig": "osiris_core.config",
-        "BasePostprocessorConfig": "osiris_core.postprocess_config",
-        "ChainPostprocessorConfig": "osiris_core.postprocess_config",
+        "BasePostprocessorConfig": "osiris_core.models.postprocess_config",
+        "ChainPostprocessorConfig": "osiris_core.models.postprocess_config",
         "BatchSandbox": "remote.sandbox",
         "DockerAdapter": "adapters.docker",
         "DockerConfig": "adapters.docker",
-        "DockerRunBackend": "osiris_core.run_backend",
+        "DockerRunBackend": "osiris_core.models.run_backend",
         "E2BAdapter": "adapters.e2b",
         "E2BConfig": "adapters.e2b",
         "Fate": "remote.sandbox",
@@ -56,30 +56,30 @@ else:
         "FolderFiles": "remote.pipe_transport",
         "LocalAdapter": "adapters.local",
         "LocalConfig": "adapters.local",
-        "LocalPipelineBackend": "osiris_core.pipeline",
-        "LocalRunBackend": "osiris_core.run_backend",
-        "NoopPostprocessor": "osiris_core.postprocessors.noop",
-        "NoopPostprocessorConfig": "osiris_core.postprocess_config",
+        "LocalPipelineBackend": "osiris_core.models.pipeline",
+        "LocalRunBackend": "osiris_core.models.run_backend",
+        "NoopPostprocessor": "osiris_core.models.postprocessors.noop",
+        "NoopPostprocessorConfig": "osiris_core.models.postprocess_config",
         "PipeTransport": "remote.pipe_transport",
         "ProcessAdapter": "adapters.process",
         "ProcessConfig": "adapters.process",
-        "ProcessRunBackend": "osiris_core.run_backend",
+        "ProcessRunBackend": "osiris_core.models.run_backend",
         "RemoteAdapter": "remote.adapter",
         "RemoteConfig": "remote.config",
-        "ReportPostprocessorConfig": "osiris_core.postprocess_config",
+        "ReportPostprocessorConfig": "osiris_core.models.postprocess_config",
         "Sandbox": "remote.sandbox",
         "SandboxError": "remote.sandbox",
         "SlurmAdapter": "adapters.slurm",
         "SlurmConfig": "adapters.slurm",
         "Transport": "remote.sandbox",
         "TransportClosed": "remote.sandbox",
-        "get_available_backends": "osiris_core.registries",
-        "get_available_configs": "osiris_core.registries",
-        "get_available_pipelines": "osiris_core.registries",
-        "get_available_postprocessor_configs": "osiris_core.registries",
-        "get_available_postprocessors": "osiris_core.registries",
-        "load_processor_config": "osiris_core.postprocess_config",
-        "validate_postprocessor_config": "osiris_core.postprocess_config",
+        "get_available_backends": "osiris_core.models.registries",
+        "get_available_configs": "osiris_core.models.registries",
+        "get_available_pipelines": "osiris_core.models.registries",
+        "get_available_postprocessor_configs": "osiris_core.models.registries",
+        "get_available_postprocessors": "osiris_core.models.registries",
+        "load_processor_config": "osiris_core.models.postprocess_config",
+        "validate_postprocessor_config": "osiris_core.models.postprocess_config",
     }
 
     def __getattr__(name):

@@ -66,7 +66,7 @@ class CommandSettings(BaseBackendConfig):
         return super().command_step(model_command)
 
     def get_backend_class(self) -> type[Any]:
-        from osiris_core.run_backend import run_backend_class
+        from osiris_core.models.run_backend import run_backend_class
 
         return run_backend_class(str(getattr(self, "type", "")))
 

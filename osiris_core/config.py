@@ -11,8 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from osiris_core.errors import Problem
 from osiris_core.host_paths import HostPath
+from osiris_core.redaction import Redactor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
 MIN_TIMEOUT_S = 60
@@ -112,6 +114,11 @@ class BoundedSettings(BaseModel):
         from osiris_core.configuration_file import load_as
 
         return load_as(cls, path)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """A configuration is soon logged: a literal value under a secret's name is not shown."""
+        for name, value in super().__repr_args__():
+            yield name, Redactor().value(value) if name == "env_vars" else value
 
     def validate(self) -> bool:  # type: ignore[override]
         """

@@ -34,12 +34,16 @@ def missing_packages(driver: type[Any]) -> list[str]:
 
 
 def remedy(requirements: Iterable[str]) -> str:
-    """What installs them: the extras of ours that have them, the rest by name."""
+    """What installs them: the smallest extras of ours that have them, the rest by name."""
     wanted = {_normal(requirement): requirement for requirement in requirements}
-    extras: dict[str, str] = {}
+    members: dict[str, set[str]] = {}
     for line in _stated():
-        if (extra := _EXTRA.search(line)) and _normal(line) in wanted and extra[1] not in ("dev", "all"):
-            extras.setdefault(_normal(line), extra[1])
+        if (extra := _EXTRA.search(line)) and extra[1] not in ("dev", "all"):
+            members.setdefault(extra[1], set()).add(_normal(line))
+    extras: dict[str, str] = {}
+    for name, packages in sorted(members.items(), key=lambda item: len(item[1])):
+        for package in packages & wanted.keys():
+            extras.setdefault(package, name)
     ours = ",".join(sorted(set(extras.values())))
     others = [f"'{requirement}'" for name, requirement in wanted.items() if name not in extras]
     return " ".join(["pip install", *([f"'{DISTRIBUTION}[{ours}]'"] if ours else []), *others])

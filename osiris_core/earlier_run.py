@@ -13,6 +13,7 @@ from osiris_core.aftermath import Aftermath
 from osiris_core.context import ExecutionContext
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.journal import read_events
+from osiris_core.models.subject import lock_file_of
 from osiris_core.prepared import PreparedRun
 from osiris_core.report import RunReport
 from osiris_core.session import SessionLayout, is_owned, read_json, recorded_run
@@ -80,6 +81,8 @@ class EarlierRun:
     @property
     def again(self) -> str:
         """What to type to run it again."""
+        if lock_file_of(self.layout.root).exists():
+            return f"osiris run --model-run FILE --adapter {self.adapter}"
         sources = self.recorded["prepared"].get("sources") or []
         manifest = sources[0]["source"] if sources else "MANIFEST"
         return f"osiris run {manifest} --adapter {self.adapter} --resume --session-dir {self.layout.root}"

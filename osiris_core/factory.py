@@ -139,7 +139,7 @@ def _load_builtin(name: str) -> type[Any]:
 
 
 def _configured(model: type[Any], name: str, settings: dict[str, Any]) -> Any:
-    from osiris_core.model_settings import configured
+    from osiris_core.models.settings import configured
 
     return configured(model, name, settings)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from osiris_core.process_scan import Entry, entry_of, has_marker, holds_only_write_ends, process_entries
@@ -53,6 +54,7 @@ class ProcessTree:
         self._start = root.start if root else 0
         self._lock = threading.Lock()
         self._closed = False
+        _open.add(self)
 
     def is_gone(self) -> bool:
         """
@@ -180,6 +182,23 @@ class ProcessTree:
         """Never signal anybody again; call it before the root is reaped. Waits for a `terminate` under way."""
         with self._lock:
             self._closed = True
+            _open.discard(self)
+
+    def kill(self) -> None:
+        """KILL to every member there is now, at once and waiting for no lock: for a process that leaves."""
+        for entry in self._entries():
+            with suppress(OSError):
+                os.kill(entry.pid, signal.SIGKILL)
+
+
+_open: set[ProcessTree] = set()
+
+
+def kill_open_trees() -> None:
+    """Kill everything of every tree of this process that was not closed; twice, for what was born meanwhile."""
+    for _ in range(2):
+        for tree in _open.copy():
+            tree.kill()
 
 
 def _quietly_kill_group(group: int) -> None:

@@ -40,6 +40,6 @@ class RemoteConfig(BaseBackendConfig):
     )
 
     def get_backend_class(self) -> type[Any]:
-        from osiris_core.run_backend import run_backend_class
+        from osiris_core.models.run_backend import run_backend_class
 
         return run_backend_class(str(getattr(self, "type", "")))

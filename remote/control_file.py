@@ -1,7 +1,7 @@
 """
 The worker's end of the file transport: requests in a numbered `control.jsonl`, answers in `replies.jsonl`.
 
-An answer has the number of its request: who comes later takes nobody else's. `hello` has the number 0.
+An answer has the number of its request: who comes later takes nobody else's. `hello` and `summary` have the number 0.
 
 For whoever comes back to a worker that outlived its pipes, and for batch jobs. Events need no file of their own: the
 journal is one.

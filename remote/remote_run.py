@@ -264,7 +264,10 @@ class RemoteRun(FollowedRun):
         with suppress(OsirisError, OSError, ValueError):
             self._fetch()
             if self._home is not None and (told := self._told()).ended:
-                return told.summary()
+                summary = told.summary()
+                # An engine whose supervisor was killed cancels its run: then the loss stands.
+                if summary.status != "cancelled" or self._cancelled is not None:
+                    return summary
         return None
 
     def _conclude(self, error: Exception) -> None:

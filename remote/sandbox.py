@@ -131,7 +131,7 @@ class BatchSandbox(Sandbox, Protocol):
     A sandbox whose worker starts when a scheduler says so, and finds its order in its folder: no host need be there.
 
     `start` makes the folder only and returns nothing. Then come `put`, `order`, and `submit` in the place of `open`.
-    The worker says `over` when its run is, and leaves. `fate` waits until the scheduler has made up its mind.
+    The worker says `summary` when its run is over, and leaves. `fate` waits until the scheduler has made up its mind.
 
     Attributes:
         queue_timeout_s: How long it may wait for its turn; None for as long as it takes.

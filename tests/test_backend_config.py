@@ -84,7 +84,7 @@ def test_names_of_the_classes() -> None:
     assert LocalConfig().get_backend_class().__name__ == "LocalRunBackend"
     assert ProcessConfig().get_backend_class().__name__ == "ProcessRunBackend"
     assert DockerConfig(image="a").get_backend_class().__name__ == "DockerRunBackend"
-    from osiris_core.run_backend import run_backend_class
+    from osiris_core.models.run_backend import run_backend_class
 
     assert run_backend_class("slurm").__name__ == "SlurmRunBackend"
     assert run_backend_class("e2b").__name__ == "E2BRunBackend"

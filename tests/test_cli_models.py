@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from osiris_core.earlier_run import EarlierRun
 
 OSIRIS = [sys.executable, "-m", "osiris_core.cli.main"]
 MODEL = """\
@@ -121,6 +124,13 @@ def test_exit_codes_are_the_outcome(folder: Path) -> None:
     (folder / "model.yaml").write_text(MODEL.replace("cp INPUT outputs/result.txt;", "") + "delete_existing: true\n")
     left = document(folder, "run", "--model-run", "model.yaml", code=1)
     assert (left["phase"], left["missing_outputs"]) == ("collect", ["outputs/result.txt"])
+    (listed,) = json.loads(osiris(folder, "runs", "list", "--root", "out/.osiris/sessions", "--json").stdout)
+    assert listed["status"] == "failed"
+    (folder / "none.yaml").write_text("run_id: none\n")
+    nothing = osiris(folder, "run", "--model-run", "none.yaml")
+    assert nothing.returncode == 2
+    assert "the model run has no command" in nothing.stdout
+    assert "Traceback" not in nothing.stdout + nothing.stderr
     (folder / "model.yaml").write_text(MODEL.replace("echo printed;", "sleep 30;"))
     late = document(folder, "run", "--model-run", "model.yaml", "--timeout", "1", code=124)
     assert late["status"] == "timeout"
@@ -149,6 +159,38 @@ def test_a_stop_is_a_stop(folder: Path, how: str) -> None:
     assert [child for child in tree if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
 
 
+def test_a_stop_while_postprocessing_is_a_stop(folder: Path) -> None:
+    """Of `pipeline` as of `postprocess`: the exit code is 130, and what the processor started is gone."""
+    info = folder / "site" / "slow-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[osiris.postprocessors]\nslow = slow_processor:Slow\n")
+    (folder / "site" / "slow_processor.py").write_text(
+        "import subprocess\nclass Slow:\n    def process(self, model_run, **kwargs):\n"
+        "        child = subprocess.Popen(['setsid', 'sleep', '61'])\n"
+        "        open('pid', 'w').write(str(child.pid))\n        child.wait()\n"
+    )
+    assert osiris(folder, "run", "--model-run", "model.yaml").returncode == 0
+    for command in ("pipeline", "postprocess"):
+        process = subprocess.Popen(
+            [*OSIRIS, command, "model.yaml", "--processor", "slow"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder / "site")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        deadline_s = time.monotonic() + 20
+        while not ((folder / "pid").exists() and (folder / "pid").read_text()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        child = psutil.Process(int((folder / "pid").read_text()))
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130, err
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        (folder / "pid").unlink()
+
+
 def test_dry_run_and_skip_generate(folder: Path) -> None:
     """One only generates; the other runs in what is there, and never deletes it, whatever the file says."""
     found = document(folder, "run", "--model-run", "model.yaml", "--dry-run")
@@ -162,6 +204,71 @@ def test_dry_run_and_skip_generate(folder: Path) -> None:
     both = osiris(folder, "run", "--model-run", "model.yaml", "--skip-generate", "--dry-run")
     assert both.returncode == 2
     assert "exclude each other" in both.stderr
+
+
+@pytest.mark.parametrize("adapter", ["local", "process"])
+def test_attaching_brings_a_model_run_home(folder: Path, adapter: str) -> None:
+    """After a kill -9 of the controller: what the run left is in the workspace, and expected outputs are expected."""
+    command = "touch begun; for i in 1 2 3 4; do sleep 0.2; done; echo 1 > outputs/made"
+    for expected, verdict in (("outputs/made", "completed"), ("outputs/other", "failed")):
+        text = f"run_id: dead\noutput_dir: out\nexpected_outputs: [{expected}]\ncommand: '{command}'\n"
+        (folder / "dead.yaml").write_text(text)
+        process = subprocess.Popen(
+            [*OSIRIS, "run", "--model-run", "dead.yaml", "--adapter", adapter], cwd=folder, stderr=subprocess.DEVNULL
+        )
+        journal = folder / "out" / ".osiris" / "sessions" / "dead" / "events.jsonl"
+        deadline_s = time.monotonic() + 20
+        while not (journal.exists() and "step.start" in journal.read_text()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        attached = osiris(folder, "runs", "attach", "dead", "--root", "out/.osiris/sessions")
+        assert attached.returncode == 0, attached.stderr
+        assert (folder / "out" / "dead" / "outputs" / "made").read_text() == "1\n"
+        (listed,) = json.loads(osiris(folder, "runs", "list", "--root", "out/.osiris/sessions", "--json").stdout)
+        assert listed["status"] == verdict
+        assert osiris(folder, "postprocess", "dead.yaml").returncode == (0 if verdict == "completed" else 1)
+        shutil.rmtree(folder / "out")
+
+
+def test_what_to_do_with_a_model_run_that_is_gone(folder: Path) -> None:
+    """What is advised is for models: there is no manifest to resume."""
+    (folder / "dead.yaml").write_text("run_id: dead\noutput_dir: out\ncommand: sleep 20\n")
+    process = subprocess.Popen(
+        [*OSIRIS, "run", "--model-run", "dead.yaml", "--adapter", "process"], cwd=folder, stderr=subprocess.DEVNULL
+    )
+    journal = folder / "out" / ".osiris" / "sessions" / "dead" / "events.jsonl"
+    deadline_s = time.monotonic() + 20
+    while not (journal.exists() and "step.start" in journal.read_text()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    cancelled = osiris(folder, "runs", "cancel", "dead", "--root", "out/.osiris/sessions")
+    again = osiris(folder, "runs", "attach", "dead", "--root", "out/.osiris/sessions")
+    assert again.returncode == 130, (again.stderr, cancelled.stderr)
+    assert "MANIFEST" not in again.stdout
+    assert EarlierRun.read(journal.parent).again == "osiris run --model-run FILE --adapter process"
+
+
+def test_a_dry_run_spares_the_run_of_another(folder: Path) -> None:
+    """Not even a dry run touches the workspace that a run has, though the model says that it is emptied."""
+    command = 'command: "touch begun; for i in $(seq 200); do [ -e enough ] || sleep 0.05; done"\n'
+    (folder / "busy.yaml").write_text(f"run_id: busy\noutput_dir: out\ndelete_existing: true\n{command}")
+    process = subprocess.Popen([*OSIRIS, "run", "--model-run", "busy.yaml"], cwd=folder, stderr=subprocess.PIPE)
+    workspace = folder / "out" / "busy"
+    deadline_s = time.monotonic() + 20
+    while not (workspace / "begun").exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    dry = osiris(folder, "run", "--model-run", "busy.yaml", "--dry-run")
+    assert dry.returncode == 2
+    assert "a run of 'busy' is under way" in dry.stderr
+    assert (workspace / "begun").exists()
+    (workspace / "enough").touch()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
 
 
 def test_skip_generate_needs_a_workspace(folder: Path) -> None:

@@ -133,6 +133,22 @@ def test_second_interrupt_leaves_at_once(tmp_path: Path, environment: dict[str, 
     wait_for(lambda: not is_alive(int(read(pid_file))))
 
 
+def test_second_interrupt_takes_daemons_along(tmp_path: Path) -> None:
+    """Also what a command has put into a session of its own, below nobody, is gone when the process has left."""
+    pid_file = tmp_path / "daemon"
+    daemon = f"setsid sh -c 'trap \"\" TERM; echo $$ > {pid_file}; sleep 61' </dev/null >/dev/null 2>&1 &"
+    command = f"({daemon}); trap '' TERM; sleep 62; sleep 63"
+    manifest = json.dumps({"steps": [{"id": "a", "driver": "command", "config": {"shell": command}}]})
+    process = start(tmp_path, manifest)
+    wait_for(lambda: read(pid_file).strip())
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    wait_for(lambda: not Path(f"/proc/{pid_file.read_text().strip()}").exists(), bound_s=5)
+
+
 def test_killed_run_is_interrupted_and_can_be_resumed(tmp_path: Path) -> None:
     """After a SIGKILL `runs list` does not believe the `running` that is left, and --resume goes on in that session."""
     process = start(tmp_path, HEAVY)

@@ -169,6 +169,24 @@ def test_a_text_field_takes_a_value_as_it_is(value: str) -> None:
     assert substitute(found.env_vars["X"], {"V": value}) == value
 
 
+def test_w14_a_number_from_a_variable_fits_a_text_and_defaults_nest() -> None:
+    """What samples of other systems say and these refuse: `${N:-4}` as a variable, a default with another in it."""
+    found = load("env_vars: {OMP_NUM_THREADS: '${GONE:-4}'}\ntext: ${GONE:-${ALSO:-24}h}\n")
+    assert substitute(found.env_vars, {}) == {"OMP_NUM_THREADS": "4"}
+    assert found.text == "24h"
+
+
+@pytest.mark.parametrize("source", ["file.yaml", "file.json", "$OSIRIS_CONFIG"])
+def test_w15_variables_mean_the_same_wherever_they_stand(source: str) -> None:
+    """In YAML, JSON and a text from the environment: typed by the field, with an escape, `|` in a default."""
+    names = ["$${N}", "${GONE:-a|b}", "${GONE:-no}"]
+    text = json.dumps({"text": "${GONE:-007}", "on": "${GONE:-1}", "ratio": "${GONE:-1e5}", "names": names})
+    (tree,) = parse_trees(text, source)
+    found = validated(tree, Settings, VALUES)
+    assert (found.text, found.on, found.ratio) == ("007", True, 100000.0)
+    assert found.names == ["${N}", "a|b", "no"]
+
+
 def test_a_secret_travels_by_name() -> None:
     """In env_vars the name is kept; elsewhere a variable that is a secret by its name is refused, but for SecretStr."""
     found = load("env_vars: {TOKEN: 'Bearer ${API_TOKEN}', N: '${N}'}\nkey: ${API_TOKEN}\n")
@@ -353,7 +371,7 @@ def test_a_model_names_its_fields_of_secrets() -> None:
 
 def test_configurations_within_one(tmp_path: Path) -> None:
     """Each step of a chain is read as the class that its type names: with its paths, variables and lines."""
-    from osiris_core.postprocess_config import BasePostprocessorConfig
+    from osiris_core.models.postprocess_config import BasePostprocessorConfig
 
     path = tmp_path / "chain.yaml"
     path.write_text(

@@ -120,6 +120,20 @@ def test_one_message_runs_it(tmp_path: Path, count: int) -> None:
     assert not list((tmp_path / "s").glob("process-*"))
 
 
+def test_what_it_came_to_is_in_the_files_too(tmp_path: Path) -> None:
+    """Whoever comes later finds `hello` and one `summary` there, and no sign of life."""
+    command = {"id": "wait", "driver": "command", "config": {"argv": ["sleep", "1.5"]}}
+    with FrugalAdapter(ProcessConfig(keep=True)) as adapter:
+        report = adapter.run({"pipeline": "p", "steps": [command]}, ExecutionContext(session_dir=str(tmp_path / "s")))
+    assert report.succeeded, report.error
+    (folder,) = (tmp_path / "s").glob("process-*")
+    said = [json.loads(line) for line in (folder / folders.REPLIES_FILE).read_text().splitlines()]
+    assert [(line["n"], line["message"]["method"]) for line in said] == [(0, "hello"), (0, "summary")]
+    told = said[1]["message"]["params"]
+    assert (told["summary"]["status"], told["ended_by"]) == ("completed", None)
+    assert told["last_seq"] == len((folder / "session/events.jsonl").read_text().splitlines())
+
+
 def test_a_large_package_is_put_there(tmp_path: Path) -> None:
     """Above the limit the package goes the other way, and there is still one message."""
     large = tmp_path / "large.csv"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -74,10 +73,9 @@ def test_complete_workflow(tmp_path: Path) -> None:
     run(tmp_path, "04_complete_workflow.py")  # and again, over what is there
 
 
+@pytest.mark.usefixtures("slurm_cluster")
 def test_slurm_run(tmp_path: Path) -> None:
     """A real job, in an allocation of its own; what a configuration refuses is said first."""
-    if shutil.which("sbatch") is None:
-        pytest.skip("there is no scheduler: Slurm is not installed")
     done = run(tmp_path, "05_slurm_run.py")
     assert "refused, as it should be: time_limit" in done.stdout
     assert (tmp_path / "output" / "slurm" / "outputs" / "where.txt").read_text().startswith("on ")

@@ -18,9 +18,9 @@ import pytest
 
 from osiris_core import ModelRun, execute_model, read_events, run_model
 from osiris_core.backends import BaseBackendConfig, LocalConfig, LocalRunBackend
-from osiris_core.model_settings import SettingsError
-from osiris_core.registries import CONFIGS, RUN_BACKENDS
-from osiris_core.subject import Subject
+from osiris_core.models.registries import CONFIGS, RUN_BACKENDS
+from osiris_core.models.settings import SettingsError
+from osiris_core.models.subject import Subject
 
 
 class Bare:
@@ -87,6 +87,16 @@ def test_a_result_says_what_happened(tmp_path: Path) -> None:
     assert (killed.return_code, killed.signal) == (None, "SIGSEGV")
     missing = run.execute("local", command="/no/such/program")
     assert missing.return_code == 127
+
+
+def test_a_model_without_a_command_is_told_before(tmp_path: Path) -> None:
+    """Nothing is generated for it, and no traceback of ours is its error."""
+    result = model(tmp_path).execute("local")
+    assert (result.success, result.phase, result.failure_class) == (False, "prepare", "user_error")
+    assert "the model run has no command (give one to it" in str(result.error)
+    assert not (tmp_path / "tides").exists()
+    found = model(tmp_path).pipeline()
+    assert (found["stage"], found["run_success"]) == ("run", False)
 
 
 def test_bad_subjects_and_backends(tmp_path: Path) -> None:

@@ -187,6 +187,30 @@ def test_what_succeeded_is_not_repeated(tmp_path: Path) -> None:
     assert run.pipeline(run_kwargs={"command": "exit 1"})["skipped"] == ["generate"]
 
 
+def test_inputs_that_are_gone_are_generated_again(tmp_path: Path) -> None:
+    """Unless the run itself took them away."""
+    run = model(tmp_path, parameters={"n": 1})
+    settings: Any = {"run_kwargs": {"command": "cp INPUT outputs/copy; rm -f datasets/used"}}
+    assert run.pipeline(**settings).success
+    (run.staging_dir / "INPUT").unlink()
+    (run.staging_dir / "outputs" / "copy").unlink()
+    again = run.pipeline(**settings)
+    assert again.success, again["error"]
+    assert again["skipped"] == []
+    eats = {"run_kwargs": {"command": "mv INPUT outputs/moved"}}
+    assert run.pipeline(**eats).success
+    assert run.pipeline(**eats)["skipped"] == ["generate", "run", "postprocess"]
+
+
+def test_a_run_that_failed_since_is_repeated(tmp_path: Path) -> None:
+    """A pipeline's own success does not hold when a later run of the same model was none."""
+    assert model(tmp_path).pipeline().success
+    assert not model(tmp_path).run("local", command="exit 3")
+    again = model(tmp_path).pipeline()
+    assert again.success, again["error"]
+    assert again["skipped"] == ["generate"]
+
+
 def test_a_model_in_python_is_done_again_when_its_code_is_other(tmp_path: Path) -> None:
     """The code of `config.run` counts."""
 

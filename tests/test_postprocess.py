@@ -27,8 +27,8 @@ from osiris_core.backends import (
     load_processor_config,
     validate_postprocessor_config,
 )
-from osiris_core.postprocess import postprocess
-from osiris_core.registries import POSTPROCESSOR_CONFIGS
+from osiris_core.models.postprocess import postprocess
+from osiris_core.models.registries import POSTPROCESSOR_CONFIGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,6 +217,14 @@ def test_an_archive(run: ModelRun, tmp_path: Path, form: str) -> None:
         ArchivePostprocessorConfig(archive=run.staging_dir / "a.tar", format="tar", patterns=("**/*.txt",))
     )
     assert [item["path"] for item in some["files"]] == ["outputs/a.txt"]
+
+
+def test_an_archive_of_nothing_is_no_success(run: ModelRun, tmp_path: Path) -> None:
+    """Patterns that match no file are a mistake, or the outputs are missing; there is then no archive either."""
+    done = run.postprocess("archive", patterns=("nowhere/*",))
+    assert not done.success
+    assert "matches nowhere/*" in str(done.error)
+    assert not list(tmp_path.rglob("*.tar.gz"))
 
 
 def test_a_report(run: ModelRun, tmp_path: Path) -> None:

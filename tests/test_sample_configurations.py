@@ -14,9 +14,9 @@ from osiris_core.cli.template import as_document, template
 from osiris_core.configuration_file import load_as, parse_trees, read_trees
 from osiris_core.configurations.kinds import type_of
 from osiris_core.configurations.validation import validated
-from osiris_core.model_run import ModelRun
-from osiris_core.pipeline_file import PipelineFile, PipelineOptions, pipeline_schema
-from osiris_core.registries import CONFIGS, POSTPROCESSOR_CONFIGS
+from osiris_core.models.model_run import ModelRun
+from osiris_core.models.pipeline_file import PipelineFile, PipelineOptions, pipeline_schema
+from osiris_core.models.registries import CONFIGS, POSTPROCESSOR_CONFIGS
 
 SAMPLES = Path(__file__).resolve().parent.parent / "examples" / "configurations"
 FILES = sorted([*SAMPLES.glob("*.yaml"), *SAMPLES.glob("*.json"), *SAMPLES.glob("*/*.yaml")])
@@ -28,7 +28,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_sample_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_w14_every_sample_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From any working directory, with no variable set."""
     monkeypatch.chdir("/")
     for name in ("MODEL_TIMEOUT_S", "NUM_THREADS", "OSIRIS_ENV"):

@@ -48,7 +48,7 @@ def with_packages(config: DockerConfig, drivers: Iterable[str]) -> DockerConfig:
     if config.image is not None or config.dockerfile is not None:
         return config
     requirements = with_driver_packages(config.requirements, drivers, pinned=config.wheels_dir is None)
-    return config.model_copy(update={"requirements": requirements})
+    return config if requirements == config.requirements else config.model_copy(update={"requirements": requirements})
 
 
 def wheel_names(folder: Path) -> list[str]:

@@ -55,7 +55,7 @@ def with_packages(config: E2BConfig, drivers: Iterable[str]) -> E2BConfig:
     if config.template is not None:
         return config
     requirements = with_driver_packages(config.requirements, drivers, pinned=True)
-    return config.model_copy(update={"requirements": requirements})
+    return config if requirements == config.requirements else config.model_copy(update={"requirements": requirements})
 
 
 def set_up(account: Account, config: E2BConfig, progress: Callable[[str], None]) -> str | None:

@@ -5,7 +5,7 @@ The simplest model run: a command on this machine, then a look at what it left.
 """
 
 from osiris_core.backends import LocalConfig
-from osiris_core.model_run import ModelRun
+from osiris_core.models.model_run import ModelRun
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from osiris_core.backends import DockerConfig
-from osiris_core.model_run import ModelRun
+from osiris_core.models.model_run import ModelRun
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from osiris_core.backends import LocalConfig
-from osiris_core.model_run import ModelRun
+from osiris_core.models.model_run import ModelRun
 
 
 class ZipOutputs:

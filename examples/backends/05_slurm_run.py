@@ -9,7 +9,7 @@ import sys
 from pydantic import ValidationError
 
 from osiris_core.backends import SlurmConfig
-from osiris_core.model_run import ModelRun
+from osiris_core.models.model_run import ModelRun
 
 
 def main() -> int:

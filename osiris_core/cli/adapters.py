@@ -128,7 +128,7 @@ def _example(entry: Entry) -> str:
     if entry.kind == "pipeline":
         import yaml
 
-        from osiris_core.pipeline_file import pipeline_example
+        from osiris_core.models.pipeline_file import pipeline_example
 
         return str(yaml.safe_dump(pipeline_example(entry.name), sort_keys=False))
     return template(entry.config, commented=False) if entry.config is not None else ""

@@ -12,7 +12,7 @@ from osiris_core.errors import AdapterNotInstalled, OsirisError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from osiris_core.registry import PluginRegistry
+    from osiris_core.models.registry import PluginRegistry
 
 
 @dataclass
@@ -114,19 +114,19 @@ def adapters() -> Kind:
 
 def run_backends() -> Kind:
     """Run backends and configurations of them; a plugin may bring one without the other."""
-    from osiris_core.registries import CONFIGS, RUN_BACKENDS
+    from osiris_core.models.registries import CONFIGS, RUN_BACKENDS
 
     return _paired("backend", RUN_BACKENDS, CONFIGS)
 
 
 def postprocessors() -> Kind:
-    from osiris_core.registries import POSTPROCESSOR_CONFIGS, POSTPROCESSORS
+    from osiris_core.models.registries import POSTPROCESSOR_CONFIGS, POSTPROCESSORS
 
     return _paired("postprocessor", POSTPROCESSORS, POSTPROCESSOR_CONFIGS)
 
 
 def pipelines() -> Kind:
-    from osiris_core.registries import PIPELINES as REGISTRY
+    from osiris_core.models.registries import PIPELINES as REGISTRY
 
     return Kind("pipeline", REGISTRY.names, REGISTRY.load, REGISTRY.source, REGISTRY.problems, REGISTRY.place)
 
@@ -160,7 +160,7 @@ def shown_schema(entry: Entry) -> dict[str, Any]:
     """The same for people: of a pipeline, its file in short, and what its backend takes as settings."""
     if entry.kind != "pipeline":
         return config_schema(entry)
-    from osiris_core.pipeline_file import SECTIONS, PipelineOptions, settings_of
+    from osiris_core.models.pipeline_file import SECTIONS, PipelineOptions, settings_of
 
     sections = {name: {"type": "object", "description": f"{text}; a configuration"} for name, text in SECTIONS.items()}
     options = PipelineOptions.model_json_schema()["properties"]
@@ -172,7 +172,7 @@ def shown_schema(entry: Entry) -> dict[str, Any]:
 def config_schema(entry: Entry) -> dict[str, Any]:
     """The JSON Schema of the configuration; of one without a model, any object."""
     if entry.kind == "pipeline":
-        from osiris_core.pipeline_file import pipeline_schema
+        from osiris_core.models.pipeline_file import pipeline_schema
 
         return pipeline_schema()
     if entry.config is None:

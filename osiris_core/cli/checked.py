@@ -10,7 +10,7 @@ from osiris_core.configuration_file import read_trees
 from osiris_core.configurations.kinds import kind_of_tree
 from osiris_core.configurations.validation import validated
 from osiris_core.errors import ManifestError, OsirisError, PreparationError, Problem
-from osiris_core.pipeline_file import is_pipeline, read_pipeline
+from osiris_core.models.pipeline_file import is_pipeline, read_pipeline
 
 if TYPE_CHECKING:
     from osiris_core.configurations.tree import ConfigurationTree

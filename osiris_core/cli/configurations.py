@@ -31,7 +31,7 @@ def create(output: str | None, form: str, with_examples: bool, as_json: bool, **
 
     entry = chosen(**names)
     if entry.kind == "pipeline":
-        from osiris_core.pipeline_file import pipeline_example
+        from osiris_core.models.pipeline_file import pipeline_example
 
         in_json = json.dumps(pipeline_example(entry.name), indent=2) + "\n"
         text = in_json if form == "json" else pipeline_template(entry.name)

@@ -12,7 +12,7 @@ from osiris_core.configuration_file import parse_trees, read_trees
 from osiris_core.configurations.kinds import kind_of_tree, type_of
 from osiris_core.configurations.validation import validated
 from osiris_core.errors import ConfigError, ManifestError, OsirisError, PreparationError, Problem
-from osiris_core.pipeline_file import PipelineFile, is_pipeline, read_pipeline
+from osiris_core.models.pipeline_file import PipelineFile, is_pipeline, read_pipeline
 from osiris_core.secrets import escape
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def backend_of(name: str | None, config: str | None, env: tuple[str, ...]) -> An
         if not hasattr(found, "get_backend_class"):
             raise ConfigError([Problem("this is a configuration of an adapter that runs no models", file=config)])
     else:
-        from osiris_core.model_execution import resolve
+        from osiris_core.models.execution import resolve
 
         found = resolve(name or "local", {})[0] or name
     return _with_variables(found, env) if env else found

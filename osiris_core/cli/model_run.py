@@ -76,8 +76,8 @@ def while_watched(
     from osiris_core.context import ExecutionContext
     from osiris_core.journal import JOURNAL_NAME
     from osiris_core.logs import follow_verbosely
-    from osiris_core.one_step import cancel_at_work
-    from osiris_core.subject import session_dir
+    from osiris_core.models.one_step import cancel_at_work
+    from osiris_core.models.subject import session_dir
 
     # What it says to the caller's own logging is in the result, which is printed.
     logging.getLogger("osiris").addHandler(logging.NullHandler())
@@ -107,7 +107,7 @@ def left(code: int) -> int:
 
 def result_lines(result: Any, limit: int | None = 20) -> list[str]:
     """What came of a model run, for people."""
-    from osiris_core.model_log import tail_of
+    from osiris_core.models.log import tail_of
 
     seconds = formatting.duration(result.timings.get("wall_ms", 0.0) / 1000)
     lines = [f"{result.status}  {result.run_id}  on {result.backend}  {seconds}"]
@@ -131,9 +131,11 @@ def _generate(model_run: Any, *, as_json: bool) -> int:
     from pathlib import Path
 
     from osiris_core.errors import PreparationError, Problem
+    from osiris_core.models.verdict import alone_in_workspace
 
     try:
-        workspace = Path(model_run.generate())
+        with alone_in_workspace(model_run):
+            workspace = Path(model_run.generate())
     except OSError as exc:
         message = f"the workspace cannot be written: {exc.strerror or exc}"
         raise PreparationError([Problem(message, key="output_dir", file=str(model_run.staging_dir))]) from exc

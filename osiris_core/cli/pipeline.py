@@ -13,7 +13,7 @@ from osiris_core.cli.options import complete_adapters, json_option
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from osiris_core.pipeline_file import PipelineFile
+    from osiris_core.models.pipeline_file import PipelineFile
 
 
 @click.command("pipeline", cls=Command)
@@ -93,7 +93,7 @@ def _refuse_unknown(name: str, settings: Mapping[str, Any], written: set[str], f
     import inspect
 
     from osiris_core.errors import ConfigError, Problem
-    from osiris_core.registries import PIPELINES
+    from osiris_core.models.registries import PIPELINES
     from osiris_core.suggestion import did_you_mean
 
     parameters = inspect.signature(PIPELINES.load(name).execute).parameters
@@ -149,7 +149,9 @@ def exit_code(result: Mapping[str, Any], model_run: Any = None) -> int:
     if result.get("success"):
         return exits.COMPLETED
     last = model_run.last_result if model_run is not None and result.get("stage") == "run" else None
-    why = last.status if last is not None else result.get("failure_class") or result.get("status")
+    after = result.get("postprocess_results") if result.get("stage") == "postprocess" else None
+    decides = after if isinstance(after, dict) else result
+    why = last.status if last is not None else decides.get("failure_class") or decides.get("status")
     return {"timeout": exits.TIMEOUT, "cancelled": exits.CANCELLED}.get(str(why), exits.FAILED)
 
 

@@ -55,7 +55,10 @@ def manifest_schema(as_json: bool) -> None:  # noqa: ARG001 - the result is JSON
 @schema.command("connections")
 @json_option
 def connections_schema(as_json: bool) -> None:  # noqa: ARG001
-    """The schema of osiris_connections.yaml, with the keys of every family whose drivers are installed."""
+    """The schema of osiris_connections.yaml.
+
+    With the keys of every family whose drivers are installed.
+    """
     document = copy.deepcopy(CONNECTIONS)
     families: Any = document["properties"]["connections"]  # type: ignore[index]
     alias = families["additionalProperties"]["additionalProperties"]
@@ -97,7 +100,7 @@ def _connection_schema(models: list[Any], alias: dict[str, Any]) -> dict[str, An
 @json_option
 def model_run_schema(as_json: bool) -> None:  # noqa: ARG001
     """The schema of a model run's file."""
-    from osiris_core.model_run import ModelRun
+    from osiris_core.models.model_run import ModelRun
 
     _write(ModelRun.model_json_schema())
 
@@ -106,7 +109,7 @@ def model_run_schema(as_json: bool) -> None:  # noqa: ARG001
 @json_option
 def pipeline_schema(as_json: bool) -> None:  # noqa: ARG001
     """The schema of a pipeline's file, with every configuration that is installed."""
-    from osiris_core.pipeline_file import pipeline_schema as schema_of_file
+    from osiris_core.models.pipeline_file import pipeline_schema as schema_of_file
 
     _write(schema_of_file())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import PreparationError, Problem
+from osiris_core.models.verdict import refutes
 from osiris_core.session import SessionLayout, is_owned, read_json
 from osiris_core.suggestion import did_you_mean
 
@@ -63,10 +64,13 @@ class SessionInfo:
         The report's status; `running` only while a process really is.
 
         Else `orphaned` when something was made for the run elsewhere, which may go on; `interrupted` when it cannot.
+        A model run that left other outputs than were expected has `failed`.
         """
         status = str(self.report.get("status") or "unknown")
         if status == "running" and not is_owned(self.layout):
             return "orphaned" if self.run.get("token") else "interrupted"
+        if status == "completed" and refutes(self.layout, int(self.report.get("attempt") or 0)):
+            return "failed"
         return status
 
     @property

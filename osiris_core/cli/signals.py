@@ -120,12 +120,14 @@ def _write_status(session_dir: str) -> dict[str, Any] | None:
 
 
 def kill_descendants() -> None:
-    """Kill everything below this process; twice, for what was born meanwhile."""
+    """Kill everything below this process, and what commands have put aside; twice, for what was born meanwhile."""
     if not sys.platform.startswith("linux"):
         return
     from osiris_core.process_scan import descendants, process_entries
+    from osiris_core.process_tree import kill_open_trees
 
     for _ in range(2):
         for entry in descendants([os.getpid()], process_entries()):
             with suppress(OSError):
                 os.kill(entry.pid, signal.SIGKILL)
+    kill_open_trees()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.cli import formatting
+from osiris_core.models.subject import lock_file_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,10 +57,9 @@ def run_summary(report: Mapping[str, Any], manifest: str, *, optioned: bool = Fa
     if report["status"] != "completed":
         session_dir = shlex.quote(str(report["session_dir"]))
         again = "  (and the same --param, --env, …)" if optioned else ""
-        lines += [
-            f"more       osiris runs show {session_dir}",
-            f"go on      osiris run {shlex.quote(manifest)} --resume --session-dir {session_dir}{again}",
-        ]
+        lines.append(f"more       osiris runs show {session_dir}")
+        if not lock_file_of(Path(report["session_dir"])).exists():  # a model run begins anew
+            lines.append(f"go on      osiris run {shlex.quote(manifest)} --resume --session-dir {session_dir}{again}")
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def template(model: type[BaseModel], *, commented: bool = True, with_examples: b
 
 def pipeline_template(name: str) -> str:
     """YAML for a pipeline's file, by pipeline backend `name`: three sections, and every other key as a comment."""
-    from osiris_core.pipeline_file import SECTIONS, PipelineOptions, pipeline_example
+    from osiris_core.models.pipeline_file import SECTIONS, PipelineOptions, pipeline_example
 
     example = pipeline_example(name)
     lines = [f"# A pipeline, by backend '{name}': osiris pipeline FILE", "#"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from osiris_core.configurations.tree import ConfigurationTree
-    from osiris_core.registry import PluginRegistry
+    from osiris_core.models.registry import PluginRegistry
 
 TYPE_KEYS = ("type", "backend_type")
 """How a configuration says what it is; the second is accepted for files that were written elsewhere."""
@@ -66,7 +66,7 @@ def kind_of_tree(tree: ConfigurationTree, wanted: tuple[str, str] | None = None)
     if found is not None:
         return _named(tree)
     if "run_id" in tree.data:
-        from osiris_core.model_run import ModelRun
+        from osiris_core.models.model_run import ModelRun
 
         return Meaning("model run", str(tree.data["run_id"]), ModelRun)
     raise ConfigError([tree.problem("is missing: it says what the configuration is for", ("type",), _known())])
@@ -104,7 +104,7 @@ def _adapter(tree: ConfigurationTree, key: str, name: str) -> Meaning | None:
 
 
 def _registries() -> dict[str, PluginRegistry]:
-    from osiris_core.registries import CONFIGS, POSTPROCESSOR_CONFIGS
+    from osiris_core.models.registries import CONFIGS, POSTPROCESSOR_CONFIGS
 
     return {"backend": CONFIGS, "postprocessor": POSTPROCESSOR_CONFIGS}
 

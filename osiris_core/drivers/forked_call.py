@@ -16,7 +16,10 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TextIO
 
+from pydantic import Field
+
 from osiris_core.drivers.command import CommandDriver
+from osiris_core.drivers.command_config import CommandConfig
 from osiris_core.drivers.command_process import Child, CommandProcess
 from osiris_core.drivers.log_handlers import between_log_lines, log_to
 from osiris_core.errors import StepError
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from osiris_core.drivers.command_config import CommandConfig
     from osiris_core.drivers.command_process import Finished
     from osiris_core.step_context import StepContext
 
@@ -50,9 +52,18 @@ class Call:
     outcome: Outcome = field(default_factory=Outcome)
 
 
+class CallConfig(CommandConfig):
+    """Settings of a call; a callable has no words."""
+
+    secret: dict[str, Any] = Field(
+        default_factory=dict, description="What the callable is given that is masked wherever it comes out."
+    )
+
+
 class ForkedCallDriver(CommandDriver):
     """The `command` driver for a callable of this process. Use `driver_of`."""
 
+    Config = CallConfig
     call: ClassVar[Call]
 
     def failure(self, finished: Finished, ctx: StepContext) -> StepError:

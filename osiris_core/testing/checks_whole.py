@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.journal import JOURNAL_NAME
+from osiris_core.journal import JOURNAL_NAME, read_events
 from osiris_core.process_scan import process_entries
 from osiris_core.session import read_json
 from osiris_core.testing.check import Check
@@ -123,8 +123,7 @@ def _watch(evidence: Evidence, session_dir: Path, over: threading.Event) -> None
     except TimeoutError:
         return
     seen["status"] = read_json(session_dir / "status.json")
-    journal = (session_dir / JOURNAL_NAME).read_text(encoding="utf-8").splitlines()
-    seen["events"] = [(event["event"], event.get("step_id")) for event in map(json.loads, journal)]
+    seen["events"] = [(event["event"], event.get("step_id")) for event in read_events(session_dir / JOURNAL_NAME)]
     places = {}
     for entry in process_entries():
         try:

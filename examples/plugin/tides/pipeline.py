@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from osiris_core.postprocess import postprocess
+from osiris_core.models.postprocess import postprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from osiris_core.postprocess import BasePostprocessorConfig
+from osiris_core.models.postprocess import BasePostprocessorConfig
 
 
 class SeriesConfig(BasePostprocessorConfig):

@@ -9,16 +9,16 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.config import BaseBackendConfig
-from osiris_core.model_settings import SettingsError, configured
-from osiris_core.registries import CONFIGS, RUN_BACKENDS
-from osiris_core.registry import UnknownPlugin
-from osiris_core.run_backend import AdapterRunBackend
-from osiris_core.subject import check_subject
+from osiris_core.models.registries import CONFIGS, RUN_BACKENDS
+from osiris_core.models.registry import UnknownPlugin
+from osiris_core.models.run_backend import AdapterRunBackend
+from osiris_core.models.settings import SettingsError, configured
+from osiris_core.models.subject import check_subject
 
 if TYPE_CHECKING:
     import os
 
-    from osiris_core.model_result import ModelRunResult
+    from osiris_core.models.result import ModelRunResult
 
 log = logging.getLogger("osiris.model_run")
 
@@ -47,7 +47,7 @@ def execute_model(
     if config is not None and issubclass(backend_class, AdapterRunBackend):
         found: ModelRunResult = backend_class().execute(model_run, config, workspace_dir, timeout_s=timeout_s)
         return found
-    from osiris_core.foreign_backend import execute_foreign
+    from osiris_core.models.foreign_backend import execute_foreign
 
     return execute_foreign(backend_class, model_run, config, workspace_dir, settings=own, timeout_s=timeout_s)
 

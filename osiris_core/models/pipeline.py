@@ -10,18 +10,20 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from osiris_core.drivers.command_workspace import KEPT_FOLDER
-from osiris_core.model_execution import execute_model, resolve
-from osiris_core.model_run import ModelRun
-from osiris_core.model_verdict import refuse_while_running
-from osiris_core.pipeline_state import PipelineState, described, folder_digest
-from osiris_core.postprocess import postprocess, resolve_processor
-from osiris_core.registries import PIPELINES
-from osiris_core.results import PipelineResult, PostprocessResult
-from osiris_core.subject import as_workspace, check_subject, default_workspace, session_dir
+from osiris_core.hidden_values import inherited_secrets
+from osiris_core.models.execution import execute_model, resolve
+from osiris_core.models.model_run import ModelRun
+from osiris_core.models.pipeline_state import PipelineState, change_times, described, folder_digest
+from osiris_core.models.postprocess import postprocess, resolve_processor
+from osiris_core.models.registries import PIPELINES
+from osiris_core.models.results import PipelineResult, PostprocessResult
+from osiris_core.models.subject import as_workspace, check_subject, default_workspace, session_dir
+from osiris_core.models.verdict import alone_in_workspace, is_under_way, last_verdict
+from osiris_core.redaction import Redactor
 
 if TYPE_CHECKING:
     from osiris_core.config import BaseBackendConfig
-    from osiris_core.postprocess_config import BasePostprocessorConfig
+    from osiris_core.models.postprocess_config import BasePostprocessorConfig
 
 log = logging.getLogger("osiris.pipeline")
 
@@ -171,9 +173,10 @@ class LocalPipelineRun:
             self._result["staging_dir"] = before["staging_dir"]
             self._result["skipped"].append("generate")
             return
+        times = change_times(default_workspace(self._model_run))
         try:
-            refuse_while_running(self._model_run)
-            generated = self._model_run.generate()
+            with alone_in_workspace(self._model_run):
+                generated = self._model_run.generate()
         except Exception as exc:
             raise StageFailed(f"Input file generation failed: {exc}", str(exc)) from exc
         usable = isinstance(generated, (str, Path))
@@ -181,10 +184,13 @@ class LocalPipelineRun:
         self._result["staging_dir"] = str(folder)
         if self._validates and not folder.is_dir():
             raise StageFailed(f"Output directory not found after generation: {folder}")
-        self._state.succeeded("generate", {"staging_dir": str(folder)}, [folder])
+        inputs = [path for path, time_ns in change_times(folder).items() if times.get(path) != time_ns]
+        self._state.succeeded("generate", {"staging_dir": str(folder)}, [folder], inputs)
 
     def _run(self) -> None:
-        if self._state.enter("run", self._asked["run"]) is not None:
+        last = last_verdict(self._model_run)  # of a run that somebody started by itself, since
+        holds = last is None or last.success
+        if self._state.enter("run", self._asked["run"], holds=holds) is not None:
             self._result["run_success"] = True
             self._result["skipped"].append("run")
             return
@@ -194,6 +200,8 @@ class LocalPipelineRun:
         except Exception as exc:
             self._result["run_success"] = False
             raise StageFailed(f"Model run error: {exc}", str(exc)) from exc
+        finally:
+            self._state.has_run()
         self._result["run_success"] = result.success
         if not result.success:
             if result.exception is not None:
@@ -217,7 +225,8 @@ class LocalPipelineRun:
             raise StageFailed(f"Postprocessing error: {exc}", str(exc)) from exc
         self._result["postprocess_results"] = results
         if results:
-            self._state.succeeded("postprocess", {"results": dict(results)})
+            masked = Redactor(inherited_secrets().values()).texts(dict(results))
+            self._state.succeeded("postprocess", {"results": masked})
             return
         if not self._warns or results.get("raised"):
             raise StageFailed(results.message or "Postprocessing failed", results.error)
@@ -231,6 +240,9 @@ class LocalPipelineRun:
         """Remove the workspace, and what is kept of it among the artifacts; whether that could be done."""
         folder = Path(self._result["staging_dir"])
         shared = {Path(self._model_run.output_dir).absolute(), Path.cwd(), *Path.cwd().parents, Path.home()}
+        if is_under_way(self._model_run):  # why this one failed: another has it, and works in there
+            log.warning("%s: %s was not removed: a run is under way in it", self._model_run.run_id, folder)
+            return False
         if folder in shared:
             log.warning("%s: %s was not removed: more than this run lives in it", self._model_run.run_id, folder)
             return False

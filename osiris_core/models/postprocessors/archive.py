@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.archive import MANIFEST_NAME, pack_hashed
-from osiris_core.postprocessors.files import workspace_files
+from osiris_core.models.postprocessors.files import workspace_files
+from osiris_core.models.subject import check_subject, default_workspace
 from osiris_core.sealing import sha256_of
-from osiris_core.subject import check_subject, default_workspace
 
 if TYPE_CHECKING:
     import os
+
+
+EVERYTHING = ("**/*",)
 
 
 class ArchivePostprocessor:
@@ -22,7 +25,7 @@ class ArchivePostprocessor:
         model_run: Any,
         format: str = "tar.gz",  # noqa: A002 - the configuration's own name
         archive: str | os.PathLike[str] | None = None,
-        patterns: tuple[str, ...] = ("**/*",),
+        patterns: tuple[str, ...] = EVERYTHING,
         **_: Any,
     ) -> dict[str, Any]:
         """`archive`, its `size_bytes` and `sha256`, and `files` with `path`, `size_bytes`, `sha256`."""
@@ -34,6 +37,9 @@ class ArchivePostprocessor:
         target = Path(archive) if archive is not None else folder.with_name(f"{folder.name}.{format}")
         own = target.resolve()
         names = [name for name in workspace_files(folder, patterns) if (folder / name).resolve() != own]
+        if not names and tuple(patterns) != EVERYTHING:
+            message = f"nothing in {folder} matches {', '.join(patterns)}; nothing was packed"
+            return {"success": False, "message": message, "error": message, "run_id": model_run.run_id}
         target.parent.mkdir(parents=True, exist_ok=True)
         packed = pack_hashed(folder, names, target, format)
         files = [{"path": name, "size_bytes": size, "sha256": sha256} for name, size, sha256 in packed]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import os
 
     from osiris_core.config import BaseBackendConfig
-    from osiris_core.model_result import ModelRunResult
+    from osiris_core.models.result import ModelRunResult
 
 
 class AdapterRunBackend:
@@ -29,7 +29,7 @@ class AdapterRunBackend:
             ValueError: `model_run` is None or has no `run_id`, or the run cannot start.
             TimeoutError: It took longer than `config.timeout`; no process of it is left.
         """
-        from osiris_core.model_execution import truth_of
+        from osiris_core.models.execution import truth_of
 
         return truth_of(self.execute(model_run, config, workspace_dir))
 
@@ -47,9 +47,9 @@ class AdapterRunBackend:
         Raises:
             ValueError: `model_run` is None or has no `run_id`, or the configuration lacks what a model run needs.
         """
-        from osiris_core.model_backend import ModelBackendRun
-        from osiris_core.model_settings import SettingsError
-        from osiris_core.subject import check_subject
+        from osiris_core.models.backend import ModelBackendRun
+        from osiris_core.models.settings import SettingsError
+        from osiris_core.models.subject import check_subject
 
         check_subject(model_run, timeout_s)
         if problems := config.model_run_problems():

@@ -13,17 +13,17 @@ from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads 
 from osiris_core.drivers.command_changes import OURS
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.host_paths import HostPath
+from osiris_core.models.subject import as_workspace
 from osiris_core.paths import safe_relative
-from osiris_core.subject import as_workspace
 
 if TYPE_CHECKING:
     import os
     from typing import Self
 
     from osiris_core.config import BaseBackendConfig
-    from osiris_core.model_result import ModelRunResult
-    from osiris_core.postprocess_config import BasePostprocessorConfig
-    from osiris_core.results import PipelineResult, PostprocessResult
+    from osiris_core.models.postprocess_config import BasePostprocessorConfig
+    from osiris_core.models.result import ModelRunResult
+    from osiris_core.models.results import PipelineResult, PostprocessResult
 
 LAYOUT = ("datasets", "outputs")
 """Folders that every workspace has; and a file INPUT, where no template brings one."""
@@ -55,6 +55,7 @@ class ModelRun(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
         arbitrary_types_allowed=True,
         json_schema_extra={
             "examples": [
@@ -172,7 +173,7 @@ class ModelRun(BaseModel):
         """
         workspace = self.staging_dir
         if self.template is not None:
-            from osiris_core.model_template import render_folder
+            from osiris_core.models.template import render_folder
 
             if not self.template.is_dir():
                 raise PreparationError([Problem(f"there is no folder {self.template}", key="template")])
@@ -231,7 +232,7 @@ class ModelRun(BaseModel):
             TypeError: `backend` is neither a name nor a configuration.
             TimeoutError: It took too long; no process of it is left.
         """
-        from osiris_core.model_execution import truth_of
+        from osiris_core.models.execution import truth_of
 
         return truth_of(self.execute(backend, workspace_dir, timeout_s=timeout_s, **settings))
 
@@ -244,7 +245,7 @@ class ModelRun(BaseModel):
         **settings: Any,
     ) -> ModelRunResult:
         """What came of a run; a failure is a result, not an exception. See `model_execution.execute_model`."""
-        from osiris_core.model_execution import execute_model
+        from osiris_core.models.execution import execute_model
 
         self._last_result = execute_model(self, backend, workspace_dir, timeout_s=timeout_s, **settings)
         return self._last_result
@@ -253,12 +254,12 @@ class ModelRun(BaseModel):
         self, processor: str | BasePostprocessorConfig | type[Any] = "noop", **settings: Any
     ) -> PostprocessResult:
         """What a postprocessor made of the outputs. See `postprocess.postprocess`."""
-        from osiris_core.postprocess import postprocess
+        from osiris_core.models.postprocess import postprocess
 
         return postprocess(self, processor, **settings)
 
     def pipeline(self, pipeline_backend: str = "local", **settings: Any) -> PipelineResult:
         """What generate, run and postprocess came to, by a pipeline backend. See `pipeline.run_pipeline`."""
-        from osiris_core.pipeline import run_pipeline
+        from osiris_core.models.pipeline import run_pipeline
 
         return run_pipeline(self, pipeline_backend, **settings)

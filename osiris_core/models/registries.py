@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.factory import BUILTIN as ADAPTERS
-from osiris_core.registry import PluginRegistry
+from osiris_core.models.registry import PluginRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _RUN_BACKENDS = {
-    "docker": "osiris_core.run_backend:DockerRunBackend",
-    "e2b": "osiris_core.run_backend:E2BRunBackend",
-    "local": "osiris_core.run_backend:LocalRunBackend",
-    "process": "osiris_core.run_backend:ProcessRunBackend",
-    "slurm": "osiris_core.run_backend:SlurmRunBackend",
+    "docker": "osiris_core.models.run_backend:DockerRunBackend",
+    "e2b": "osiris_core.models.run_backend:E2BRunBackend",
+    "local": "osiris_core.models.run_backend:LocalRunBackend",
+    "process": "osiris_core.models.run_backend:ProcessRunBackend",
+    "slurm": "osiris_core.models.run_backend:SlurmRunBackend",
 }
 # Where no vendor's package is imported: a configuration can be checked on a machine that will not run it.
 _CONFIGS = {
@@ -42,10 +42,10 @@ POSTPROCESSORS = PluginRegistry(
     "osiris.postprocessors",
     "postprocessor",
     {
-        "archive": "osiris_core.postprocessors.archive:ArchivePostprocessor",
-        "chain": "osiris_core.postprocessors.chain:ChainPostprocessor",
-        "noop": "osiris_core.postprocessors.noop:NoopPostprocessor",
-        "report": "osiris_core.postprocessors.report:ReportPostprocessor",
+        "archive": "osiris_core.models.postprocessors.archive:ArchivePostprocessor",
+        "chain": "osiris_core.models.postprocessors.chain:ChainPostprocessor",
+        "noop": "osiris_core.models.postprocessors.noop:NoopPostprocessor",
+        "report": "osiris_core.models.postprocessors.report:ReportPostprocessor",
     },
     "process",
 )
@@ -53,17 +53,17 @@ POSTPROCESSOR_CONFIGS = PluginRegistry(
     "osiris.postprocessor_configs",
     "postprocessor configuration",
     {
-        "archive": "osiris_core.postprocess_config:ArchivePostprocessorConfig",
-        "chain": "osiris_core.postprocess_config:ChainPostprocessorConfig",
-        "noop": "osiris_core.postprocess_config:NoopPostprocessorConfig",
-        "report": "osiris_core.postprocess_config:ReportPostprocessorConfig",
+        "archive": "osiris_core.models.postprocess_config:ArchivePostprocessorConfig",
+        "chain": "osiris_core.models.postprocess_config:ChainPostprocessorConfig",
+        "noop": "osiris_core.models.postprocess_config:NoopPostprocessorConfig",
+        "report": "osiris_core.models.postprocess_config:ReportPostprocessorConfig",
     },
     "get_postprocessor_class",
 )
 PIPELINES = PluginRegistry(
     "osiris.pipelines",
     "pipeline backend",
-    {"local": "osiris_core.pipeline:LocalPipelineBackend"},
+    {"local": "osiris_core.models.pipeline:LocalPipelineBackend"},
     "execute",
 )
 

@@ -17,7 +17,7 @@ from osiris_core.session import SessionLayout
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from osiris_core.model_result import ModelArtifact
+    from osiris_core.models.result import ModelArtifact
     from osiris_core.report import RunReport
 
 

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, Seriali
 from osiris_core.config import BoundedSettings
 from osiris_core.errors import ConfigError
 from osiris_core.host_paths import HostPath
-from osiris_core.model_settings import SettingsError, configured
-from osiris_core.registries import POSTPROCESSOR_CONFIGS
+from osiris_core.models.registries import POSTPROCESSOR_CONFIGS
+from osiris_core.models.settings import SettingsError, configured
 
 if TYPE_CHECKING:
     import os
@@ -55,7 +55,7 @@ class NoopPostprocessorConfig(BasePostprocessorConfig):
     )
 
     def get_postprocessor_class(self) -> Any:
-        from osiris_core.postprocessors.noop import NoopPostprocessor
+        from osiris_core.models.postprocessors.noop import NoopPostprocessor
 
         return NoopPostprocessor
 
@@ -81,12 +81,12 @@ class ArchivePostprocessorConfig(BasePostprocessorConfig):
     patterns: tuple[str, ...] = Field(
         default=("**/*",),
         min_length=1,
-        description="Which files, as globs in the workspace.",
+        description="Which files, as globs in the workspace. That none is there is a failure.",
         examples=[["outputs/**/*"]],
     )
 
     def get_postprocessor_class(self) -> Any:
-        from osiris_core.postprocessors.archive import ArchivePostprocessor
+        from osiris_core.models.postprocessors.archive import ArchivePostprocessor
 
         return ArchivePostprocessor
 
@@ -111,7 +111,7 @@ class ReportPostprocessorConfig(BasePostprocessorConfig):
     checksums: bool = Field(default=True, description="Whether files are read for their sha256.")
 
     def get_postprocessor_class(self) -> Any:
-        from osiris_core.postprocessors.report import ReportPostprocessor
+        from osiris_core.models.postprocessors.report import ReportPostprocessor
 
         return ReportPostprocessor
 
@@ -152,7 +152,7 @@ class ChainPostprocessorConfig(BasePostprocessorConfig):
         )
 
     def get_postprocessor_class(self) -> Any:
-        from osiris_core.postprocessors.chain import ChainPostprocessor
+        from osiris_core.models.postprocessors.chain import ChainPostprocessor
 
         return ChainPostprocessor
 

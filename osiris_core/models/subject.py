@@ -51,8 +51,22 @@ def default_workspace(model_run: Any) -> Path:
 
 def session_dir(model_run: Any, stage: str = "") -> Path:
     """The session directory of a model run's stage: one a run, so that two runs of one name exclude each other."""
-    name = str(model_run.run_id).replace("/", "-").replace("\0", "-").strip(".") or "run"
+    name = _file_name(model_run)
     return Path(model_run.output_dir).absolute() / SESSIONS / (f"{name}.{stage}" if stage else name)
+
+
+def lock_file(model_run: Any) -> Path:
+    """What is locked by who generates into the workspace, or runs in it."""
+    return lock_file_of(session_dir(model_run))
+
+
+def lock_file_of(session: Path) -> Path:
+    """The same for the run of a session directory; it is not there where that is no model run's."""
+    return session.parent.parent / "locks" / f"{session.name}.lock"
+
+
+def _file_name(model_run: Any) -> str:
+    return str(model_run.run_id).replace("/", "-").replace("\0", "-").strip(".") or "run"
 
 
 def as_workspace(path: str | os.PathLike[str]) -> Path:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from osiris_core.models.subject import session_dir
 from osiris_core.redaction import is_secret_field
 from osiris_core.session import read_json, write_json
-from osiris_core.subject import session_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ class PipelineState:
     The stages of one model run that succeeded, kept beside its sessions.
 
     A stage holds when it and all before it are asked for as they were, and the files that it left are there in their
-    sizes. `force` lets nothing hold.
+    sizes; inputs in any size, since a run may change them. `force` lets nothing hold.
     """
 
     def __init__(self, model_run: Any, *, force: bool) -> None:
@@ -34,22 +34,35 @@ class PipelineState:
         self._now: dict[str, Any] = {}
         self._key = ""
 
-    def enter(self, stage: str, asked: Any) -> Mapping[str, Any] | None:
+    def enter(self, stage: str, asked: Any, *, holds: bool = True) -> Mapping[str, Any] | None:
         """What `stage` gave when it was asked the same before, if that still holds; None: it is to be done."""
         self._key = _digest([self._key, stage, asked])
         found = self._before.get(stage)
-        if not isinstance(found, dict) or found.get("key") != self._key or not _are_there(found.get("files", [])):
+        if (
+            not holds
+            or not isinstance(found, dict)
+            or found.get("key") != self._key
+            or not _are_there(found.get("files", []))
+        ):
             self._before = {}  # what comes after it does not hold either
             return None
         self._now[stage] = found
         facts: Mapping[str, Any] = found["facts"]
         return facts
 
-    def succeeded(self, stage: str, facts: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+    def succeeded(
+        self, stage: str, facts: Mapping[str, Any], files: Iterable[Path] = (), inputs: Iterable[Path] = ()
+    ) -> None:
         """Keep what the stage that was entered last gave. What JSON cannot hold is not kept, and done again."""
         sizes = [[str(path), path.stat().st_size if path.is_file() else -1] for path in files]
+        sizes += [[str(path), None] for path in inputs]
         self._now[stage] = {"key": self._key, "facts": dict(facts), "files": sizes}
         self._write()
+
+    def has_run(self) -> None:
+        """Inputs that the run itself took away are not missed later."""
+        files = self._now["generate"]["files"]
+        files[:] = [[place, size] for place, size in files if size is not None or Path(place).exists()]
 
     def failed(self) -> None:
         """Nothing from the stage that was entered last on holds any more."""
@@ -102,6 +115,11 @@ def folder_digest(folder: Path) -> list[list[Any]]:
     ]
 
 
+def change_times(folder: Path) -> dict[Path, int]:
+    """When each file in a folder was last made or changed."""
+    return {path: path.stat().st_ctime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def _name(kind: Any) -> str:
     return f"{getattr(kind, '__module__', '')}:{getattr(kind, '__qualname__', kind)}"
 
@@ -113,6 +131,9 @@ def _digest(value: Any) -> str:
 def _are_there(files: Iterable[Iterable[Any]]) -> bool:
     for place, size_bytes in files:
         path = Path(place)
-        if (path.stat().st_size if path.is_file() else -1 if path.is_dir() else None) != size_bytes:
+        if size_bytes is None:
+            if not path.exists():
+                return False
+        elif (path.stat().st_size if path.is_file() else -1 if path.is_dir() else None) != size_bytes:
             return False
     return True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from osiris_core.drivers.command_changes import OURS
-from osiris_core.subject import check_subject, default_workspace
+from osiris_core.models.subject import check_subject, default_workspace
 
 
 class NoopPostprocessor:

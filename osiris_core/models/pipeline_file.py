@@ -17,8 +17,8 @@ from osiris_core.configurations.kinds import Meaning, kind_of_tree
 from osiris_core.configurations.tree import ConfigurationTree
 from osiris_core.configurations.validation import validated
 from osiris_core.errors import ConfigError, ManifestError, PreparationError, Problem
-from osiris_core.model_run import ModelRun
-from osiris_core.registries import CONFIGS, PIPELINES, POSTPROCESSOR_CONFIGS
+from osiris_core.models.model_run import ModelRun
+from osiris_core.models.registries import CONFIGS, PIPELINES, POSTPROCESSOR_CONFIGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

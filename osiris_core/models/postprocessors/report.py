@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.model_result import ModelArtifact
-from osiris_core.postprocessors.files import workspace_files
+from osiris_core.models.postprocessors.files import workspace_files
+from osiris_core.models.result import ModelArtifact
+from osiris_core.models.subject import check_subject, default_workspace
 from osiris_core.sealing import sha256_of
 from osiris_core.session import write_json
-from osiris_core.subject import check_subject, default_workspace
 
 if TYPE_CHECKING:
     import os

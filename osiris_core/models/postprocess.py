@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.drivers import thread_call
 from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.factory import AdapterFactory
-from osiris_core.model_settings import configured
-from osiris_core.model_verdict import last_verdict
-from osiris_core.one_step import registered, run_one_step
-from osiris_core.postprocess_config import BasePostprocessorConfig
-from osiris_core.registries import POSTPROCESSOR_CONFIGS, POSTPROCESSORS
-from osiris_core.registry import UnknownPlugin
-from osiris_core.results import PostprocessResult
+from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
+from osiris_core.models.one_step import registered, run_one_step
+from osiris_core.models.postprocess_config import BasePostprocessorConfig
+from osiris_core.models.registries import POSTPROCESSOR_CONFIGS, POSTPROCESSORS
+from osiris_core.models.registry import UnknownPlugin
+from osiris_core.models.results import PostprocessResult
+from osiris_core.models.settings import configured
+from osiris_core.models.subject import check_subject, session_dir
+from osiris_core.models.verdict import last_verdict
 from osiris_core.secrets import escape
-from osiris_core.subject import check_subject, session_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from osiris_core.adapter import ExecutionAdapter
-    from osiris_core.one_step import OneStep
+    from osiris_core.models.one_step import OneStep
 
 
 def postprocess(
@@ -56,8 +57,10 @@ def postprocess(
         message = f"The model run did not succeed ({verdict.error}); its outputs were not processed"
         return PostprocessResult(success=False, message=message, error=message, failure_class="user_error", **facts)
     call = Call(lambda: process(model_run, **arguments))
-    work = _in_thread if _only_looks(process, config) else _in_child
-    done = work(model_run, call, config, stage)
+    if _only_looks(process, config):
+        done = _in_thread(model_run, call, config, stage)
+    else:
+        done = _in_child(model_run, call, config, stage, hidden_values(settings, config))
     result = _result(done, call, facts)
     if verdict is not None and failed and result:
         error = f"The model run did not succeed ({verdict.error}); what was made of its outputs is no success"
@@ -76,7 +79,9 @@ def _in_thread(model_run: Any, call: Call, config: BasePostprocessorConfig | Non
         return _run(adapter, model_run, {"driver": driver}, config, stage)
 
 
-def _in_child(model_run: Any, call: Call, config: BasePostprocessorConfig | None, stage: str) -> OneStep:
+def _in_child(
+    model_run: Any, call: Call, config: BasePostprocessorConfig | None, stage: str, hidden: Mapping[str, Any]
+) -> OneStep:
     folder = config.working_dir if config is not None and config.working_dir is not None else Path.cwd()
     settings = {
         "argv": ["process"],
@@ -84,6 +89,7 @@ def _in_child(model_run: Any, call: Call, config: BasePostprocessorConfig | None
         "inherit_env": True,
         "env": config.env_vars if config is not None else {},
         "log_output": False,
+        HIDDEN_FIELD: hidden,
     }
     with registered(driver_of(call)) as driver, AdapterFactory.create("local") as adapter:
         return _run(adapter, model_run, {"driver": driver, "config": settings}, config, stage)
@@ -102,6 +108,7 @@ def _run(
         session_dir(model_run, stage),
         step,
         timeout_s=float(config.timeout) if config is not None else None,
+        environment=inherited_secrets(),
     )
 
 

@@ -9,27 +9,24 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from osiris_core import model_log
-from osiris_core.drivers.command_workspace import KEPT_FOLDER
 from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.errors import CollectError, OsirisError, PreparationError, Problem, SessionBusy, classify
 from osiris_core.factory import AdapterFactory
-from osiris_core.model_result import ModelArtifact, ModelPhase, ModelRunResult
-from osiris_core.model_verdict import refuse_while_running, write_verdict
-from osiris_core.model_workspace import bring_into_workspace, missing_outputs, tree_of
-from osiris_core.one_step import OneStep, registered, run_one_step
-from osiris_core.redaction import is_secret_field
+from osiris_core.hidden_values import inherited_secrets
+from osiris_core.models import log as model_log
+from osiris_core.models.homecoming import artifacts_of, write_under_way
+from osiris_core.models.model_run import CommandModel
+from osiris_core.models.one_step import OneStep, registered, run_one_step
+from osiris_core.models.result import ModelArtifact, ModelPhase, ModelRunResult
+from osiris_core.models.subject import as_workspace, default_workspace, expected_outputs, model_command, session_dir
+from osiris_core.models.verdict import alone_in_workspace, write_verdict
+from osiris_core.models.workspace import bring_into_workspace, missing_outputs, tree_of
 from osiris_core.secrets import escape
-from osiris_core.subject import as_workspace, default_workspace, expected_outputs, model_command, session_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from osiris_core.config import BaseBackendConfig
-
-_KEPT = f"run/{KEPT_FOLDER}/"
-_FOLDER_VARIABLES = ("PWD", "OLDPWD")
-"""Secret by custom as names of fields; a shell's are no passwords."""
 
 
 class NothingToRun(Exception):
@@ -59,9 +56,13 @@ class ModelBackendRun:
         self.limit_s = configured_s if self.timeout_s is None else self.timeout_s
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
-            self._find_workspace()
-            self.phase = "prepare"
-            result = self._run()
+            self._check_command()
+            with alone_in_workspace(self.model_run) as under_way:
+                self._find_workspace()
+                in_place = self.config.runs_in_workspace
+                write_under_way(under_way, self.workspace, expected_outputs(self.model_run), in_place=in_place)
+                self.phase = "prepare"
+                result = self._run()
         except NothingToRun as exc:
             self.warnings.append(str(exc))
             result = self._result(success=True, status="completed")
@@ -83,11 +84,18 @@ class ModelBackendRun:
         except OSError as exc:
             model_log.log.warning("%s: its result cannot be kept: %s", result.run_id, exc)
 
+    def _check_command(self) -> None:
+        """Before inputs are generated for nothing."""
+        own = getattr(self.model_run, "config", None)
+        if isinstance(own, CommandModel) and self.config.command_step(own.command) is None:
+            self.phase = "prepare"
+            hint = "give one to it or to the backend, or an object with `run` as its `config`"
+            raise PreparationError([Problem("the model run has no command", key="command", hint=hint)])
+
     def _find_workspace(self) -> None:
         """`working_dir` goes before `workspace_dir`, before what `generate` returns, before the usual place."""
         generated = None
         if self.workspace_dir is None:
-            refuse_while_running(self.model_run)
             started_s = monotonic()
             generated = self.model_run.generate()
             self.timings["generate_ms"] = round((monotonic() - started_s) * 1000, 3)
@@ -144,10 +152,7 @@ class ModelBackendRun:
         return lambda: run(self.model_run)
 
     def _through(self, step: dict[str, Any]) -> OneStep:
-        inherited = {}
-        if step["config"].get("inherit_env"):  # known by name, so that they are masked wherever they come out
-            secret = [name for name in os.environ if is_secret_field(name) and name not in _FOLDER_VARIABLES]
-            inherited = {name: os.environ[name] for name in secret if os.environ[name]}
+        inherited = inherited_secrets() if step["config"].get("inherit_env") else {}
         adapter = AdapterFactory.create(self.adapter, self.config.for_model_run())
         with adapter, model_log.followed(self.session_dir, on=step["config"]["log_output"]):
             return run_one_step(
@@ -170,11 +175,7 @@ class ModelBackendRun:
         expected = expected_outputs(self.model_run)
         missing: tuple[str, ...] = ()
         if done.report is not None:
-            artifacts = tuple(
-                ModelArtifact(item["path"][len(_KEPT) :], item["size_bytes"], item["sha256"])
-                for item in done.report.artifacts
-                if item["path"].startswith(_KEPT)
-            )
+            artifacts = artifacts_of(done.report)
             try:
                 if not self.config.runs_in_workspace:
                     bring_into_workspace(done.report, self.workspace, artifacts)

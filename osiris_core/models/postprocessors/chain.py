@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.subject import check_subject
+from osiris_core.models.subject import check_subject
 
 if TYPE_CHECKING:
-    from osiris_core.postprocess_config import ChainPostprocessorConfig
+    from osiris_core.models.postprocess_config import ChainPostprocessorConfig
 
 
 class ChainPostprocessor:
@@ -15,7 +15,7 @@ class ChainPostprocessor:
 
     def process(self, model_run: Any, config: ChainPostprocessorConfig, **_: Any) -> dict[str, Any]:
         """`steps`: one entry a step, with `processor`, `status` (completed, failed, unattempted) and its `result`."""
-        from osiris_core.postprocess import postprocess
+        from osiris_core.models.postprocess import postprocess
 
         check_subject(model_run)
         steps: list[dict[str, Any]] = []

@@ -14,19 +14,21 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from osiris_core import model_log
 from osiris_core.errors import SessionBusy, StepError
 from osiris_core.factory import AdapterFactory
-from osiris_core.model_result import ModelRunResult
-from osiris_core.model_verdict import write_verdict
-from osiris_core.model_workspace import missing_outputs
-from osiris_core.one_step import registered, run_one_step
-from osiris_core.subject import as_workspace, default_workspace, expected_outputs, session_dir
+from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
+from osiris_core.models import log as model_log
+from osiris_core.models.one_step import OneStep, registered, run_one_step
+from osiris_core.models.result import ModelRunResult
+from osiris_core.models.subject import as_workspace, default_workspace, expected_outputs, session_dir
+from osiris_core.models.verdict import alone_in_workspace, write_verdict
+from osiris_core.models.workspace import missing_outputs
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
+    from osiris_core.adapter import ExecutionAdapter
     from osiris_core.config import BaseBackendConfig
     from osiris_core.step_context import StepContext
 
@@ -77,7 +79,8 @@ def execute_foreign(
     call = ForeignCall(lambda: backend_class().run(model_run, **arguments))
     driver = type("ForeignBackendDriver", (ForeignBackendDriver,), {"call": call})
     with registered(driver) as name, AdapterFactory.create("local") as adapter:
-        done = run_one_step(adapter, str(model_run.run_id), session_dir(model_run), {"driver": name}, timeout_s=limit_s)
+        step = {"driver": name, "config": {HIDDEN_FIELD: hidden_values(settings, config)}}
+        done = _alone(model_run, adapter, step, limit_s)
     workspace = as_workspace(workspace_dir or default_workspace(model_run))
     error, status, failure_class, phase = done.error, done.status, done.failure_class, done.phase
     expected = expected_outputs(model_run)
@@ -109,6 +112,21 @@ def execute_foreign(
             write_verdict(session_dir(model_run), result, done.report.status if done.report is not None else None)
     model_log.log_end(result)
     return result
+
+
+def _alone(model_run: Any, adapter: ExecutionAdapter, step: Mapping[str, Any], limit_s: float | None) -> OneStep:
+    try:
+        with alone_in_workspace(model_run):
+            return run_one_step(
+                adapter,
+                str(model_run.run_id),
+                session_dir(model_run),
+                step,
+                timeout_s=limit_s,
+                environment=inherited_secrets(),
+            )
+    except (SessionBusy, OSError) as exc:
+        return OneStep("prepare", refused=exc)
 
 
 def arguments_for(

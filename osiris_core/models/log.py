@@ -13,7 +13,7 @@ from osiris_core.session import SessionLayout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from osiris_core.model_result import ModelRunResult
+    from osiris_core.models.result import ModelRunResult
 
 log = logging.getLogger("osiris.model_run")
 
