@@ -50,8 +50,9 @@ def _full_disk_is_told(evidence: Evidence) -> Iterator[str]:
     error = evidence.it.report.get("error") or {}
     if "No space left" not in error.get("message", ""):
         yield f"the report says {error}"
-    if error.get("failure_class") not in ("resource_denied", "user_error"):  # the latter is a command's own exit code
-        yield f"the class of a full disk is {error.get('failure_class')}"
+    wanted = "user_error" if error.get("type") == "StepError" else "resource_denied"  # the former: a command's own exit
+    if error.get("failure_class") != wanted:
+        yield f"the class of a full disk is {error.get('failure_class')}: {error}"
     if evidence.it.report["steps"][0]["status"] != "completed":
         yield f"its steps are {evidence.it.report['steps']}"
     listed = {item["path"] for item in evidence.it.report["artifacts"]}

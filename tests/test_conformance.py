@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -111,15 +112,15 @@ class TestSlurm(AdapterConformance):
         return AdapterFactory.create("slurm", shared_dir=str(self.shared), **self.settings)
 
     def left_behind(self, session_dir: Path) -> Iterator[str]:
-        """Neither a job nor a folder."""
+        """Neither a job nor a folder; other runs of this cluster are none of ours."""
+        token = json.loads((session_dir / "run.json").read_text(encoding="utf-8")).get("token") or "none"
         for folder in self.shared.glob("runs/*"):
             yield f"{folder} is there"
         listed = subprocess.run(
             ["squeue", "-h", "-o", "%i %T %k"], capture_output=True, text=True, timeout=60, check=True
         )
-        yield from (
-            f"job {line}" for line in listed.stdout.splitlines() if "osiris:" in line and "COMPLETING" not in line
-        )
+        mine = [line for line in listed.stdout.splitlines() if f"osiris:{token}" in line]
+        yield from (f"job {line}" for line in mine if "COMPLETING" not in line)
 
 
 CHOICE = (
