@@ -119,7 +119,7 @@ def other_pythons() -> list[str]:
     """Interpreters of other versions on this machine, from the oldest."""
     found = []
     for minor in range(8, 16):
-        places = [*Path("/root/.pyenv/versions").glob(f"3.{minor}.*/bin/python3"), shutil.which(f"python3.{minor}")]
+        places = [*(Path.home() / ".pyenv/versions").glob(f"3.{minor}.*/bin/python3"), shutil.which(f"python3.{minor}")]
         if minor == sys.version_info.minor:
             continue
         for place in filter(None, places):
