@@ -87,10 +87,13 @@ class ModelBackendRun:
     def _check_command(self) -> None:
         """Before inputs are generated for nothing."""
         own = getattr(self.model_run, "config", None)
-        if isinstance(own, CommandModel) and self.config.command_step(own.command) is None:
-            self.phase = "prepare"
+        if not isinstance(own, CommandModel):
+            return
+        self.phase = "prepare"  # what a configuration says against it belongs there
+        if self.config.command_step(own.command) is None:
             hint = "give one to it or to the backend, or an object with `run` as its `config`"
             raise PreparationError([Problem("the model run has no command", key="command", hint=hint)])
+        self.phase = "generate"
 
     def _find_workspace(self) -> None:
         """`working_dir` goes before `workspace_dir`, before what `generate` returns, before the usual place."""
