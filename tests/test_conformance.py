@@ -113,13 +113,14 @@ class TestSlurm(AdapterConformance):
 
     def left_behind(self, session_dir: Path) -> Iterator[str]:
         """Neither a job nor a folder; other runs of this cluster are none of ours."""
-        token = json.loads((session_dir / "run.json").read_text(encoding="utf-8")).get("token") or "none"
+        record = session_dir / "run.json"  # not there before a run has begun
+        token = json.loads(record.read_text(encoding="utf-8")).get("token") if record.exists() else None
         for folder in self.shared.glob("runs/*"):
             yield f"{folder} is there"
         listed = subprocess.run(
             ["squeue", "-h", "-o", "%i %T %k"], capture_output=True, text=True, timeout=60, check=True
         )
-        mine = [line for line in listed.stdout.splitlines() if f"osiris:{token}" in line]
+        mine = [line for line in listed.stdout.splitlines() if token and f"osiris:{token}" in line]
         yield from (f"job {line}" for line in mine if "COMPLETING" not in line)
 
 

@@ -74,7 +74,11 @@ class AdapterConformance:
             metafunc.parametrize("check", params)
 
     def left_behind(self, session_dir: Path) -> Iterable[str]:  # noqa: ARG002 - for who extends it
-        """What of the runs of a session is still in the place though they are over: a container, a sandbox, a job."""
+        """
+        What of the runs of a session is still in the place though they are over: a container, a sandbox, a job.
+
+        Asked also right after `prepare`, when the directory is not there and nothing may be anywhere.
+        """
         return ()
 
     @pytest.fixture
