@@ -406,6 +406,26 @@ def test_an_order_tells_nothing_without_its_key() -> None:
         unseal(sealed, new_key())
 
 
+def test_a_start_that_came_to_nothing_is_passed_over(tmp_path: Path) -> None:
+    """A later one goes on from the last that wrote a journal; its own may be there, empty, before it is written."""
+    from osiris_core.session import SessionLayout
+    from remote.lineage import take_over
+    from remote.order_file import read_order, write_order
+
+    key = new_key()
+    order = {"params": {"attempt": 1, "resume": False, "earlier": ""}}
+    write_order(str(tmp_path / "order"), seal(json.dumps(order).encode(), key))
+    for name, text in (("session", '{"seq":1}\n'), ("restart-1/session", ""), ("restart-2/session", "")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "events.jsonl").write_text(text)
+    (tmp_path / "restart-2/order").symlink_to("../order")
+    params = json.loads(read_order(str(tmp_path / "restart-2"), key, 2))["params"]
+    assert (params["attempt"], params["resume"]) == (3, True)
+    assert params["earlier"] == str(tmp_path / "session")
+    take_over(params["earlier"], SessionLayout(tmp_path / "restart-2/session"))
+    assert (tmp_path / "restart-2/session/events.jsonl").read_text() == '{"seq":1}\n'
+
+
 def test_it_is_there_without_a_cluster() -> None:
     """The adapter loads, shows its settings, and finds nothing left over, on a machine without Slurm's commands."""
     code = (

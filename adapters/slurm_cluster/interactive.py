@@ -163,7 +163,7 @@ class InteractiveSandbox:
         lines = f'{FAIL}finish() {{ exit "$1"; }}\nexec 3>&1 1>&2\n{set_up(self._config)}exec "$@" >&3 3>&-'
         with self._lock:
             self._worker = _piped(self._step("bash", *login, "-c", lines, "bash", *argv))
-        return PipeTransport(self._worker)
+        return _StepTransport(self._worker)
 
     def adopt(self, native_id: str | None) -> bool:  # noqa: ARG002 - it died with its controller
         return False
@@ -220,6 +220,14 @@ class InteractiveSandbox:
             cancel_jobs([self._job_id])
             self._board.forget(self._job_id)
         return ""
+
+
+class _StepTransport(PipeTransport):
+    """A worker's pipes, of which srun has the other end."""
+
+    def stderr_tail(self) -> str:
+        """Without srun's own words about an end, which come last."""
+        return "\n".join(line for line in super().stderr_tail().splitlines() if not line.startswith("srun: "))
 
 
 def _piped(argv: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -238,8 +239,10 @@ class SlurmSandbox:
     def _see_restarts(self) -> None:
         """Slurm says how often it started the job again; so does a folder that a later start made."""
         state = self._look()
-        if state is not None:
-            self.restarts = max(self.restarts, state.restarts)
+        if state is not None and state.restarts > self.restarts:
+            self.restarts = state.restarts
+            with suppress(OSError):  # its node makes it too
+                self.place.restart_begins(self.restarts)
         while self.place.began(self.restarts + 1) is not None:
             self.restarts += 1
 
