@@ -54,7 +54,7 @@ def test_a_journal_that_is_seen_late(
     go: Callable[..., SlurmRun], monkeypatch: pytest.MonkeyPatch, late_s: float
 ) -> None:
     """Its worker ended well and said so; the host sees no event of it yet. The run is completed all the same."""
-    monkeypatch.setattr("remote.followed_run.EVENTS_LIMIT_S", 3.0)
+    monkeypatch.setattr("remote.followed_run.EVENTS_LIMIT_S", 3.0, raising=False)
     read = FolderFiles.read
     left: dict[Path, float] = {}
 
