@@ -131,7 +131,7 @@ def _generate(model_run: Any, *, as_json: bool) -> int:
     from pathlib import Path
 
     from osiris_core.errors import PreparationError, Problem
-    from osiris_core.models.verdict import alone_in_workspace
+    from osiris_core.models.exclusion import alone_in_workspace
 
     try:
         with alone_in_workspace(model_run):

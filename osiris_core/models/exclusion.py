@@ -1,0 +1,94 @@
+"""One at a time: who works in a workspace, or under the name of a run, does so alone."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from osiris_core.errors import SessionBusy
+from osiris_core.models.subject import default_workspace, lock_file, session_dir
+from osiris_core.session import SessionLayout, is_owned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_held: ContextVar[Mapping[Path, int]] = ContextVar("held", default=MappingProxyType({}))
+"""The locks of whoever calls, with their descriptors: a pipeline has them for its stages."""
+
+
+@contextmanager
+def alone_in_workspace(model_run: Any, workspace: str | os.PathLike[str] | None = None) -> Iterator[int]:
+    """
+    While the block runs, nobody else generates, runs or processes under the name of this model run or in its workspace.
+
+    The lock of the session alone would come too late: inputs are generated before there is one. Inside the block, the
+    thread that has it may take it again. The file that is given is for `homecoming.under_way`.
+
+    Raises:
+        SessionBusy: Somebody else is at work in that folder, or on a run of this name; nothing is to be touched.
+    """
+    path = lock_file(model_run)
+    if (fd := _held.get().get(path)) is not None:
+        with alone_in(workspace or default_workspace(model_run)):
+            yield fd
+        return
+    message = f"a run of '{model_run.run_id}' is under way in {Path(model_run.output_dir).absolute()}"
+    with _locked(path, message) as fd:
+        if is_owned(SessionLayout(session_dir(model_run))):  # also one that `osiris runs attach` goes on with
+            raise SessionBusy(message)
+        with alone_in(workspace or default_workspace(model_run)):
+            yield fd
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """
+    While the block runs, nobody else on this machine is so in that folder, whatever run it is of and by whichever path
+    it is called. It need not be there.
+
+    Raises:
+        SessionBusy: Somebody is.
+    """
+    real = os.path.realpath(folder)
+    place = _places() / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:32]}.lock"
+    if place in _held.get():
+        yield
+        return
+    with _locked(place, f"another run is under way in the workspace {real}"):
+        yield
+
+
+def _places() -> Path:
+    """A folder of this user's: a lock beside a workspace would be one more file of somebody else's."""
+    folder = Path(tempfile.gettempdir(), f"osiris-{os.getuid()}", "workspaces")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} is somebody else's")
+    return folder
+
+
+@contextmanager
+def _locked(path: Path, busy: str) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SessionBusy(busy) from None
+        before = _held.get()
+        _held.set({**before, path: fd})
+        try:
+            yield fd
+        finally:
+            _held.set(before)
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # for children too, that have it from a fork
+        os.close(fd)
