@@ -266,6 +266,16 @@ def test_a_timeout_is_a_failure_of_its_stage(tmp_path: Path, monkeypatch: pytest
     assert time.monotonic() - started_s < 15
 
 
+def test_a_limit_under_a_minute(tmp_path: Path) -> None:
+    """By `timeout_s`, of the pipeline or among the run's settings; one that is none is refused before anything."""
+    run = model(tmp_path, command="sleep 30")
+    for settings in ({"timeout_s": 0.5}, {"run_kwargs": {"timeout_s": 0.5}}):
+        found = run.pipeline(**settings)  # type: ignore[arg-type]
+        assert "longer than 0.5 s" in found["error"]
+    with pytest.raises(ValueError, match="timeout_s must be positive"):
+        run.pipeline(timeout_s=0)
+
+
 def test_secrets_stay_out_of_what_is_kept(tmp_path: Path) -> None:
     """What stages are told by holds no value of a variable, and a new password repeats nothing."""
     run = model(tmp_path)
