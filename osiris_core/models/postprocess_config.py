@@ -78,7 +78,8 @@ class ArchivePostprocessorConfig(BasePostprocessorConfig):
     patterns: tuple[str, ...] = Field(
         default=("**/*",),
         min_length=1,
-        description="Which files, as globs in the workspace. That none is there is a failure.",
+        description="Which files, as globs in the workspace: `*` stays in its folder, `**/` is any number of folders. "
+        "That none is there is a failure.",
         examples=[["outputs/**/*"]],
     )
 
