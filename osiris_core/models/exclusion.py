@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
@@ -68,16 +68,24 @@ def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
 def _places() -> Path:
     """A folder of this user's: a lock beside a workspace would be one more file of somebody else's."""
     folder = Path(tempfile.gettempdir(), f"osiris-{os.getuid()}", "workspaces")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} is somebody else's")
+    with suppress(FileNotFoundError):  # it is made with its first lock
+        if folder.parent.stat().st_uid != os.getuid():
+            raise PermissionError(f"{folder.parent} is somebody else's")
     return folder
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(path, flags, 0o600)
 
 
 @contextmanager
 def _locked(path: Path, busy: str) -> Iterator[int]:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = _opened(path)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
