@@ -115,6 +115,15 @@ def test_a_copy_for_which_there_is_no_room(tmp_path: Path) -> None:
         clone_or_link(source, tmp_path / "copied")
 
 
+def test_a_name_as_long_as_a_name_can_be(tmp_path: Path) -> None:
+    """Comes home too."""
+    name = "\u6c34" * 85
+    run = ModelRun(run_id="m", output_dir=tmp_path, command=f"echo 1 > outputs/{name}")
+    result = run.execute("process")
+    assert result, result.error
+    assert (tmp_path / "m/outputs" / name).read_text() == "1\n"
+
+
 def test_a_failure_comes_back_too(tmp_path: Path) -> None:
     """What a command left before it failed is in the workspace, and the failure is the same."""
     run = ModelRun(run_id="m", output_dir=tmp_path, command="echo half > outputs/half; exit 3")

@@ -109,7 +109,7 @@ def _stays_inside(workspace: Path, name: str, target: str) -> bool:
 
 
 def _move_in(source: Path, target: Path) -> None:
-    beside = target.with_name(f".{target.name[:200]}.{os.getpid()}")
+    beside = target.with_name(f".osiris-{os.getpid()}")  # a name may be as long as a name can be
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if source.is_symlink():
