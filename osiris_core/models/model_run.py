@@ -145,7 +145,7 @@ class ModelRun(BaseModel):
         """A model run of its own, with other values where `update` has some (unchecked); it has not run yet."""
         copied = super().model_copy(update=update, deep=deep)
         copied._last_result = None
-        if isinstance(copied.config, CommandModel) and "config" not in (update or {}):
+        if copied.config is None or isinstance(copied.config, CommandModel):
             object.__setattr__(copied, "config", CommandModel(copied.command))
         return copied
 

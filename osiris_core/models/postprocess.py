@@ -152,7 +152,8 @@ def _result(done: OneStep, call: Call, facts: Mapping[str, Any]) -> PostprocessR
     success = bool(said.get("success", True))
     failed = "the processor said that it failed" + (" (it returned False)" if value is False else "")
     message = "Postprocessing completed" if success else str(said.get("error") or failed)
-    found = PostprocessResult({**facts, "message": message, **said, "success": success})
+    found = PostprocessResult({**facts, "success": success, "message": message, **said})
+    found["success"] = success
     if not found and found.error is None:
         found["error"] = found.message
     return found
