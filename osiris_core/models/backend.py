@@ -59,8 +59,9 @@ class ModelBackendRun:
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
             self._check_command()
-            with alone_in_workspace(self.model_run, self.workspace_dir) as lock:
-                self._find_workspace()
+            named = self.config.working_dir if isinstance(self.config.working_dir, Path) else self.workspace_dir
+            with alone_in_workspace(self.model_run, self.workspace_dir) as lock, alone_in(named or self.workspace):
+                self._find_workspace(named)
                 expected, in_place = expected_outputs(self.model_run), self.config.runs_in_workspace
                 with alone_in(self.workspace), under_way(lock, self.workspace, expected, in_place=in_place):
                     self.phase = "prepare"
@@ -90,15 +91,14 @@ class ModelBackendRun:
             raise PreparationError([Problem("the model run has no command", key="command", hint=hint)])
         self.phase = "generate"
 
-    def _find_workspace(self) -> None:
+    def _find_workspace(self, named: str | os.PathLike[str] | None) -> None:
         """`working_dir` goes before `workspace_dir`, before what `generate` returns, before the usual place."""
         generated = None
         if self.workspace_dir is None:
             started_s = monotonic()
             generated = self.model_run.generate()
             self.timings["generate_ms"] = round((monotonic() - started_s) * 1000, 3)
-        named = self.config.working_dir if isinstance(self.config.working_dir, Path) else None
-        chosen = named or self.workspace_dir or generated
+        chosen = named or generated
         if isinstance(chosen, (str, os.PathLike)):
             self.workspace = as_workspace(chosen)
         if not self.workspace.is_dir():
