@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import SessionBusy
-from osiris_core.models.subject import default_workspace, lock_file, session_dir
+from osiris_core.models.subject import as_workspace, default_workspace, lock_file, session_dir
 from osiris_core.session import SessionLayout, is_owned
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         SessionBusy: Somebody is.
     """
-    real = os.path.realpath(folder)
+    real = os.path.realpath(as_workspace(folder))
     place = _places() / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:32]}.lock"
     if place in _held.get():
         yield
