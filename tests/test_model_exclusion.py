@@ -69,6 +69,72 @@ def test_two_pipelines_of_one_run(tmp_path: Path) -> None:
     assert "who = A" in (tmp_path / "tides/outputs/who").read_text()
 
 
+def test_generate_alone_keeps_off_too(tmp_path: Path) -> None:
+    """Called by itself, or by a pipeline of somebody else's; inside of a run it is the run's own."""
+    gate = Gate()
+
+    class Slow(ModelRun):
+        def generate(self) -> str:
+            found = super().generate()
+            gate.wait()
+            return found
+
+    class Backend:
+        def run(self, model_run: Any, config: Any, workspace_dir: Any = None) -> bool:
+            return bool(model_run.generate())
+
+    class Config(BaseBackendConfig):
+        def get_backend_class(self) -> type[Any]:
+            return Backend
+
+    class Python:
+        def run(self, model_run: Any) -> bool:
+            return bool(model_run.generate())
+
+    def others() -> Any:
+        with pytest.raises(SessionBusy):
+            model(tmp_path, "B").generate()
+        return (tmp_path / "tides/INPUT").read_text()
+
+    slow = Slow(run_id="tides", output_dir=tmp_path, parameters={"who": "A"}, command="cp INPUT outputs/who")
+    done, read = meanwhile(gate, lambda: slow.execute("local"), others)
+    assert done.success, done.error
+    assert "who = A" in read
+    assert model(tmp_path, "B").execute(Config()).success
+    inside = ModelRun(run_id="tides", output_dir=tmp_path, config=Python()).execute("local")
+    assert inside.success, inside.error
+
+
+def test_what_is_left_behind_has_nothing_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of a run that is over has lost the workspace with it."""
+    monkeypatch.setattr("osiris_core.engine.GRACE_S", 0.2)
+    gate, found = Gate(), []
+
+    class Backend:
+        def run(self, model_run: Any, config: Any, workspace_dir: Any = None) -> bool:
+            gate.wait()
+            try:
+                model_run.generate()
+            except SessionBusy as exc:
+                found.append(exc)
+            gate.reached.clear()
+            return True
+
+    class Config(BaseBackendConfig):
+        def get_backend_class(self) -> type[Any]:
+            return Backend
+
+    run = model(tmp_path, "A")
+    assert run.execute(Config(), timeout_s=0.3).status == "timeout"
+    with alone_in(run.staging_dir):
+        gate.open.set()
+        deadline_s = time.monotonic() + 20
+        while gate.reached.is_set():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+    assert len(found) == 1
+
+
 def test_a_refused_pipeline_forgets_nothing(tmp_path: Path) -> None:
     """What succeeded before still holds when the workspace is free again."""
     gate, run = Gate(), model(tmp_path, "A")

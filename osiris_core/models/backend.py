@@ -14,7 +14,7 @@ from osiris_core.errors import CollectError, OsirisError, PreparationError, Prob
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import inherited_secrets, redactor_of
 from osiris_core.models import log as model_log
-from osiris_core.models.exclusion import alone_in, alone_in_workspace
+from osiris_core.models.exclusion import alone_in, alone_in_workspace, in_turn
 from osiris_core.models.homecoming import artifacts_of, under_way
 from osiris_core.models.model_run import CommandModel
 from osiris_core.models.one_step import OneStep, registered, run_one_step
@@ -118,7 +118,7 @@ class ModelBackendRun:
         if command is not None:
             escaped = {name: _escaped(value) for name, value in command.items()}
             return self._finished(self._through({"driver": "command", "config": {**escaped, **settings}}))
-        call = Call(self._callable())
+        call = Call(in_turn(self._callable()))
         with registered(driver_of(call)) as driver:
             done = self._through({"driver": driver, "config": {"argv": ["config.run"], **settings}})
         result = self._finished(done)

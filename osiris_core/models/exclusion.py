@@ -7,20 +7,31 @@ import hashlib
 import os
 import tempfile
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from osiris_core.errors import SessionBusy
 from osiris_core.models.subject import as_workspace, default_workspace, lock_file, session_dir
 from osiris_core.session import SessionLayout, is_owned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-_held: ContextVar[Mapping[Path, int]] = ContextVar("held", default=MappingProxyType({}))
-"""The locks of whoever calls, with their descriptors: a pipeline has them for its stages."""
+T = TypeVar("T")
+
+
+@dataclass
+class _Lock:
+    """A descriptor that holds a lock; -1 when it was let go, also for who has it from before."""
+
+    fd: int
+
+
+_held: ContextVar[Mapping[Path, _Lock]] = ContextVar("held", default=MappingProxyType({}))
+"""The locks of whoever calls: a pipeline has them for its stages."""
 
 
 @contextmanager
@@ -35,7 +46,7 @@ def alone_in_workspace(model_run: Any, workspace: str | os.PathLike[str] | None 
         SessionBusy: Somebody else is at work in that folder, or on a run of this name; nothing is to be touched.
     """
     path = lock_file(model_run)
-    if (fd := _held.get().get(path)) is not None:
+    if (fd := _descriptor(path)) is not None:
         with alone_in(workspace or default_workspace(model_run)):
             yield fd
         return
@@ -58,11 +69,22 @@ def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
     """
     real = os.path.realpath(as_workspace(folder))
     place = _places() / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:32]}.lock"
-    if place in _held.get():
+    if _descriptor(place) is not None:
         yield
         return
     with _locked(place, f"another run is under way in the workspace {real}"):
         yield
+
+
+def in_turn(function: Callable[[], T]) -> Callable[[], T]:
+    """The same for another thread, or a child: who calls it has the workspace that is had here, as long as it is."""
+    context = copy_context()
+    return lambda: context.run(function)
+
+
+def _descriptor(path: Path) -> int | None:
+    lock = _held.get().get(path)
+    return lock.fd if lock is not None and lock.fd >= 0 else None
 
 
 def _places() -> Path:
@@ -91,12 +113,13 @@ def _locked(path: Path, busy: str) -> Iterator[int]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SessionBusy(busy) from None
-        before = _held.get()
-        _held.set({**before, path: fd})
+        before, lock = _held.get(), _Lock(fd)
+        _held.set({**before, path: lock})
         try:
             yield fd
         finally:
             _held.set(before)
+            lock.fd = -1
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)  # for children too, that have it from a fork
         os.close(fd)

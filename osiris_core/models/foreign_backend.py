@@ -20,7 +20,7 @@ from osiris_core.errors import SessionBusy, StepError
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
 from osiris_core.models import log as model_log
-from osiris_core.models.exclusion import alone_in, alone_in_workspace
+from osiris_core.models.exclusion import alone_in, alone_in_workspace, in_turn
 from osiris_core.models.homecoming import forget
 from osiris_core.models.one_step import OneStep, registered, run_one_step
 from osiris_core.models.result import ModelRunResult
@@ -84,7 +84,7 @@ def execute_foreign(
     driver = type("ForeignBackendDriver", (ForeignBackendDriver,), {"call": call})
     with registered(driver) as name, AdapterFactory.create("local") as adapter:
         step = {"driver": name, "config": {HIDDEN_FIELD: hidden_values(settings, config)}}
-        done = _alone(model_run, adapter, step, limit_s, (workspace, getattr(config, "working_dir", None)))
+        done = _alone(model_run, adapter, call, step, limit_s, (workspace, getattr(config, "working_dir", None)))
     error, status, failure_class, phase = done.error, done.status, done.failure_class, done.phase
     made = call.before.changes().files if call.before is not None else ()
     missing, unmet = look_for_outputs(workspace, expected, {workspace / name for name in made})
@@ -122,7 +122,12 @@ def _attempt(model_run: Any, done: OneStep) -> int | None:
 
 
 def _alone(
-    model_run: Any, adapter: ExecutionAdapter, step: Mapping[str, Any], limit_s: float | None, folders: Iterable[Any]
+    model_run: Any,
+    adapter: ExecutionAdapter,
+    call: ForeignCall,
+    step: Mapping[str, Any],
+    limit_s: float | None,
+    folders: Iterable[Any],
 ) -> OneStep:
     try:
         with ExitStack() as stack:
@@ -130,6 +135,7 @@ def _alone(
             for folder in folders:
                 if isinstance(folder, Path):
                     stack.enter_context(alone_in(folder))
+            call.function = in_turn(call.function)
             return run_one_step(
                 adapter,
                 str(model_run.run_id),

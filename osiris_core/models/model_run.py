@@ -179,7 +179,14 @@ class ModelRun(BaseModel):
 
         Raises:
             PreparationError: A template is wrong, for every reason; nothing was written or deleted.
+            SessionBusy: Somebody is at work in the workspace; it was not touched.
         """
+        from osiris_core.models.exclusion import alone_in
+
+        with alone_in(self.staging_dir):
+            return self._generate()
+
+    def _generate(self) -> str:
         workspace = self.staging_dir
         if self.template is not None:
             from osiris_core.models.template import render_folder

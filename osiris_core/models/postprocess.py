@@ -15,7 +15,7 @@ from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.errors import SessionBusy, classify
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
-from osiris_core.models.exclusion import alone_in_workspace
+from osiris_core.models.exclusion import alone_in_workspace, in_turn
 from osiris_core.models.one_step import registered, run_one_step
 from osiris_core.models.processor import Processor, resolve_processor
 from osiris_core.models.results import PostprocessResult
@@ -96,7 +96,7 @@ def _processed(model_run: Any, processor: Processor, settings: Mapping[str, Any]
         finally:
             _stage.reset(before)
 
-    called = Call(call)
+    called = Call(in_turn(call))
     if processor.only_looks:
         done = _run(model_run, stage, thread_call.driver_of(called), processor.config)
     else:
