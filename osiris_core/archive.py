@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from osiris_core.errors import CollectError
+from osiris_core.errors import CollectError, naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -153,14 +153,15 @@ def pack_hashed(folder: Path, names: Iterable[str], archive: Path, form: str) ->
         raise ValueError(f"{MANIFEST_NAME} is written by the archive itself; rename that file")
     beside = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
-        if form == "zip":
-            packed = _zip(files, beside)
-        else:
-            with _opened(beside, form) as target:
-                packed = list(pack_files(files, target, end=False))
-                for _ in pack_files([(MANIFEST_NAME, _manifest(packed))], target):
-                    pass
-        beside.replace(archive)
+        with naming(archive):
+            if form == "zip":
+                packed = _zip(files, beside)
+            else:
+                with _opened(beside, form) as target:
+                    packed = list(pack_files(files, target, end=False))
+                    for _ in pack_files([(MANIFEST_NAME, _manifest(packed))], target):
+                        pass
+            beside.replace(archive)
     finally:
         beside.unlink(missing_ok=True)
     return packed

@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from osiris_core.archive import MAX_MEMBERS, MAX_UNPACKED_BYTES, Member, leads_out, refused
-from osiris_core.errors import CollectError, FailureClass, NoRoom, TooLarge, classify
+from osiris_core.errors import CollectError, FailureClass, NoRoom, TooLarge, classify, naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,8 +118,9 @@ def _place(source: _Source, member: tarfile.TarInfo, folder: Path, digests: dict
             # Both at once, while the piece is in the processor's cache: a thread for one of them was slower.
             digest.update(piece)
             left = piece
-            while left:
-                left = left[file.write(left) :]
+            with naming(target):
+                while left:
+                    left = left[file.write(left) :]
     digests[member.name] = digest.hexdigest()
     target.chmod(member.mode & 0o777)
 

@@ -291,8 +291,11 @@ class Preparation:
         try:
             self.input_files.append(seal(source, path, step_id=step.id, key=key))
         except FileNotFoundError:
-            hint = did_you_mean(source.name, _siblings(source))
-            self._report(index, step, f"config.{key}", f"there is no file {source}", hint)
+            if source.is_symlink():
+                message, hint = f"{source} is a link to {os.readlink(source)}, which is not there", None  # noqa: PTH115
+            else:
+                message, hint = f"there is no file {source}", did_you_mean(source.name, _siblings(source))
+            self._report(index, step, f"config.{key}", message, hint)
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
             reason = exc.strerror if isinstance(exc, OSError) else exc
             self._report(index, step, f"config.{key}", f"{source} cannot be read: {reason}")
