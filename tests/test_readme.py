@@ -79,12 +79,14 @@ def test_manifests_and_connections(text, place):
 
 @pytest.mark.parametrize("text", snippets("bash"))
 def test_commands(text, place):
-    """`osiris` lines run; `make` lines name a target that exists."""
+    """`osiris` lines run; `make` lines name a target that exists, and what is entered is where it installs."""
     makefile = (ROOT / "Makefile").read_text()
     for line in text.splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
+        elif words[:1] == ["."]:
+            assert f"VENV ?= {words[1].removesuffix('/bin/activate')}\n" in makefile, "that is not where make installs"
         elif words[:1] == ["osiris"]:
             done = subprocess.run(
                 [sys.executable, "-m", "osiris_core.cli.main", *words[1:]], capture_output=True, text=True, check=False
