@@ -66,6 +66,11 @@ class Busy:
         return {"df": pa.table({"a": [1, 2]}), "count": 2, "long": "x" * 5000}
 
 
+class Prints:
+    def run(self, step_id: str, config: Any, inputs: Any, ctx: Any) -> None:
+        print("printed by a step")
+
+
 class Reader:
     def run(self, step_id: str, config: Any, inputs: Any, ctx: Any) -> None:
         assert inputs["df"].num_rows == 2
@@ -92,7 +97,13 @@ class Stuck:
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
     """What a handful of runs, that end in every way, wrote."""
-    drivers = {"events.busy": Busy, "events.reader": Reader, "events.shaky": Shaky, "events.stuck": Stuck}
+    drivers = {
+        "events.prints": Prints,
+        "events.busy": Busy,
+        "events.reader": Reader,
+        "events.shaky": Shaky,
+        "events.stuck": Stuck,
+    }
     for name, driver in drivers.items():
         DriverRegistry.register(name, driver)
     root = tmp_path_factory.mktemp("runs")
@@ -116,6 +127,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, 
             status="timeout",
             timeout=0.3,
         )
+        _run(root / "elsewhere", [_step("a", "prints")], adapter="process", keep=True)
     yield [event for path in sorted(root.glob("*/events.jsonl")) for event in read_events(path)]
     for name in drivers:
         DriverRegistry.unregister(name)
@@ -126,10 +138,18 @@ def _step(step_id: str, driver: str, **fields: Any) -> dict[str, Any]:
     return {"id": step_id, "driver": f"events.{driver}", "config": fields, **top}
 
 
-def _run(session: Path, steps: list[dict[str, Any]], *, status: str = "completed", **settings: Any) -> None:
+def _run(
+    session: Path,
+    steps: list[dict[str, Any]],
+    *,
+    status: str = "completed",
+    adapter: str = "local",
+    keep: bool | None = None,
+    **settings: Any,
+) -> None:
     context = ExecutionContext(session_dir=str(session), environment={"PW": "hunter2"}, checkpoint="always", **settings)
-    with AdapterFactory.create("local") as adapter:
-        report = adapter.run({"steps": steps}, context)
+    with AdapterFactory.create(adapter, **({} if keep is None else {"keep": keep})) as place:
+        report = place.run({"steps": steps}, context)
     assert report.status == status, report.error
 
 
@@ -150,7 +170,7 @@ def test_every_event_is_documented(events: list[dict[str, Any]]) -> None:
             assert isinstance(value, expected), (event["event"], name, value)
             assert isinstance(value, bool) == (kind == "boolean"), (event["event"], name)
             if row is None:
-                assert EVENTS[event["event"], name][1] == event["origin"]
+                assert EVENTS[event["event"], name][1] in (event["origin"], "both")
 
 
 def test_every_documented_field_is_written(events: list[dict[str, Any]]) -> None:
