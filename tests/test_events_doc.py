@@ -97,13 +97,7 @@ class Stuck:
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
     """What a handful of runs, that end in every way, wrote."""
-    drivers = {
-        "events.prints": Prints,
-        "events.busy": Busy,
-        "events.reader": Reader,
-        "events.shaky": Shaky,
-        "events.stuck": Stuck,
-    }
+    drivers = {f"events.{driver.__name__.lower()}": driver for driver in (Busy, Prints, Reader, Shaky, Stuck)}
     for name, driver in drivers.items():
         DriverRegistry.register(name, driver)
     root = tmp_path_factory.mktemp("runs")
@@ -182,6 +176,8 @@ def test_every_documented_field_is_written(events: list[dict[str, Any]]) -> None
     for (name, field), row in EVENTS.items():
         assert seen[name], f"{name} was never written"
         assert any(field in event for event in seen[name]), f"{name}.{field} was never written"
+        if row[1] == "both":
+            assert {event["origin"] for event in seen[name]} == {"host", "engine"}
         if row[5] == "yes":
             assert all(field in event for event in seen[name]), f"{name}.{field} is missing at times"
 
@@ -206,7 +202,7 @@ def test_attempts_are_numbered_and_framed(events: list[dict[str, Any]]) -> None:
     voices: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         voices[event["session_id"], event["attempt"], event["origin"]].append(event)
-    assert len(voices) == 12
+    assert len(voices) == 14
     for (_, _, origin), said in voices.items():
         assert [event["seq"] for event in said] == list(range(1, len(said) + 1))
         if origin == "host":
