@@ -18,6 +18,7 @@ from adapters.process_gc import MARKER, PREFIX, end_processes, find_leftovers
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
 from osiris_core.command_settings import CommandSettings
+from osiris_core.context import SURROUNDINGS
 from osiris_core.process_tree import ProcessTree
 from remote.adapter import RemoteAdapter
 from remote.config import RemoteConfig
@@ -98,13 +99,10 @@ class ProcessSandbox:
             unpack_stream(iter(lambda: file.read(1 << 20), b""), self._folder)
 
     def open(self, argv: Sequence[str]) -> Transport:
-        home = os.environ.get("HOME", "/")
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": home,
-            "LANG": "C.UTF-8",
-            "LC_ALL": "C.UTF-8",
-            "TZ": "UTC",
+            "HOME": os.environ.get("HOME", "/"),
+            **SURROUNDINGS,
             MARKER: self._token,
         }
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from osiris_core.attempt import Place
 from osiris_core.checkpoint import ResumeKeys, ResumePlan, finished_steps, plan_resume
+from osiris_core.context import SURROUNDINGS
 from osiris_core.driver import DriverRegistry
 from osiris_core.engine import Engine, Limits
 from osiris_core.journal import read_events
@@ -142,9 +143,7 @@ def make_place(
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.environ.get("HOME", "/"),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
+        **SURROUNDINGS,
         **(passed_on or {}),
         **substitute(prepared.environment, prepared.secrets),
     }

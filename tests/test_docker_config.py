@@ -29,6 +29,8 @@ def configured(**settings: Any) -> DockerConfig:
     ("settings", "key", "says"),
     [
         ({"cpu": 0}, "docker.cpu", "greater"),
+        ({"requirements": ["--pre"]}, "docker.requirements", "a requirement is a name with versions"),
+        ({"apt_packages": ["; rm -rf /"]}, "docker.apt_packages", "cannot be the name of a Debian package"),
         ({"cpu": float("inf")}, "docker.cpu", "finite"),
         ({"memory": "5x"}, "docker.memory", "512m"),
         ({"memory": "1k"}, "docker.memory", "6m"),
