@@ -102,7 +102,7 @@ def test_a_bad_value_is_refused_with_its_key(settings: dict[str, Any], key: str,
         ({"cap_add": ["ALL", "CHOWN", "NOPE"]}, ["'ALL'", "'NOPE'"]),
         ({"labels": {"osiris": "", "team": "", "osiris.x": ""}}, ["'osiris'", "'osiris.x'"]),
         (
-            {"image": "a", "requirements": ["b"], "apt_packages": ["c"], "build_args": {"A": "1"}},
+            {"image": "a", "requirements": ["b"], "apt_packages": ["cc"], "build_args": {"A": "1"}},
             ["requirements is", "apt_packages is", "build_args"],
         ),
     ],

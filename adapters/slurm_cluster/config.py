@@ -13,7 +13,6 @@ from osiris_core.errors import PreparationError, Problem
 from remote.config import RemoteConfig
 from remote.requirements import Requirements  # noqa: TC001 - pydantic needs it at run time
 
-MODES = ("job", "array", "pilot", "interactive")
 _OURS = {
     "array", "a", "chdir", "D", "comment", "error", "e", "export", "export-file", "get-user-env", "input", "i",
     "open-mode", "output", "o", "parsable", "quiet", "Q", "test-only", "wait", "W", "wrap", "help", "usage", "version",
