@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -176,6 +177,7 @@ class ProcessSandbox:
             self._tree.close()
             self._process.wait()
         if keep:
-            return f"the worker's folder was kept: {self._folder} (osiris runs gc removes it)"
+            root = quote(str(self._folder.parent.parent))
+            return f"the worker's folder was kept: {self._folder} (osiris runs gc --root {root} removes it)"
         shutil.rmtree(self._folder, ignore_errors=True)
         return ""

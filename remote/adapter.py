@@ -84,7 +84,7 @@ class RemoteAdapter(ExecutionAdapter):
 
     def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:
         assert run.session is not None
-        token = EarlierRun(run.session.layout, recorded).token
+        token = EarlierRun(run.session.layout, dict(recorded)).token
         if token is None:
             return
         try:
