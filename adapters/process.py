@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from adapters.process_adopted import AdoptedWorker
-from adapters.process_gc import MARKER, PREFIX, end_processes, find_leftovers
+from adapters.process_worker.adopted import END_LIMIT_S, AdoptedWorker
+from adapters.process_worker.gc import GRACE_S, MARKER, PREFIX, end_processes, find_leftovers
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
 from osiris_core.command_settings import CommandSettings
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from osiris_core.context import ExecutionContext
     from osiris_core.leftovers import Leftover
     from remote.sandbox import Sandbox, Transport
-
-END_LIMIT_S = 0.2
-"""How long an end that is just being reported is waited for."""
-GRACE_S = 5.0
-"""How long a worker that is not over yet may take to end what is below it."""
 
 
 class ProcessConfig(CommandSettings, RemoteConfig):
