@@ -263,7 +263,7 @@ MATRIX = (
         "tampered artifact or output",
         ("damage-is-not-resumed",),
         tests={LOCAL: ("test_artifacts.py::test_checking_names_every_artifact_that_is_not_as_it_was",)},
-        shared=("test_remote_promises.py::test_what_did_not_come_home_is_not_listed",),
+        shared=("test_remote_runs.py::test_what_did_not_come_home_is_not_listed",),
     ),
     Fault(
         "archive with `..`, absolute paths, links, devices",

@@ -129,7 +129,7 @@ def test_plugins_are_called_as_they_are(plugins: Path) -> None:
     assert out == "all\n"
 
 
-def test_w12_a_broken_plugin_hurts_nobody(plugins: Path) -> None:
+def test_a_broken_plugin_hurts_nobody(plugins: Path) -> None:
     """It is listed, raises only when it is asked for, and is told with all others; duplicates name both providers."""
     out = python(
         plugins,

@@ -120,7 +120,7 @@ def test_noop_tells_what_went_wrong_inside(run: ModelRun) -> None:
     assert "no disk" in result["message"]
 
 
-def test_w17_its_settings_have_effect(run: ModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_settings_have_effect(run: ModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables and folder are those of its process, secrets by reference too; both signatures are called."""
     monkeypatch.setenv("HERE", "high")
     (tmp_path / "work").mkdir()
@@ -150,7 +150,7 @@ def test_what_only_looks_needs_no_child(run: ModelRun, monkeypatch: pytest.Monke
     assert len(forks) == 2
 
 
-def test_w17_its_timeout_ends_it(run: ModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_timeout_ends_it(run: ModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """With everything that it started; a result says so."""
     config = AnalysisConfig(hang_s=9).model_copy(update={"timeout": 1})
     started_s = time.monotonic()
