@@ -139,6 +139,17 @@ class CollectError(OsirisError):
     failure_class = FailureClass.INFRA_LOST
 
 
+class PublishError(CollectError):
+    """A declared output cannot be copied to where it is published. What is in the way there is the user's to move."""
+
+    failure_class = FailureClass.USER_ERROR
+
+    def __init__(self, message: str, cause: Exception | None = None) -> None:
+        super().__init__(message)
+        if cause is not None:
+            self.failure_class = classify(cause)
+
+
 class TooLarge(CollectError):
     """What a run left is more than its limit allows to bring home."""
 

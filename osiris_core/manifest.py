@@ -107,7 +107,7 @@ class Manifest(_Model):
     _document: Any = PrivateAttr(default=None)  # a `documents.Document`
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
     _compiled: bool = PrivateAttr(default=False)
-    _cfg_files: list[str] = PrivateAttr(default_factory=list)
+    _source_files: list[Path] = PrivateAttr(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -120,7 +120,7 @@ class Manifest(_Model):
 
     @property
     def file(self) -> str | None:
-        """The file this manifest was read from, or None for a dict."""
+        """The file this manifest was read from, as it was named; None for a dict."""
         return self._document.file if self._document else None
 
     @property
@@ -129,9 +129,9 @@ class Manifest(_Model):
         return self._compiled
 
     @property
-    def cfg_files(self) -> list[str]:
-        """The configuration files of a compiled manifest."""
-        return self._cfg_files
+    def source_files(self) -> list[Path]:
+        """The files it was made of, as absolute paths: its own, then the configuration files of a compiled one."""
+        return self._source_files
 
     def line_of(self, *path: str | int) -> int | None:
         """The line of a value in `file`."""
@@ -176,11 +176,12 @@ def load_manifest(source: str | Path | Mapping[str, Any] | Manifest, *, base_dir
     manifest = _validate(native, document, problems)
     manifest._document = document
     manifest._base_dir = Path(base_dir if base_dir is not None else folder).resolve()
+    if document.file:
+        manifest._source_files = [Path(document.file).absolute()]
     if native is not document.data:
         manifest._compiled = True
-        manifest._cfg_files = [
-            str(Path(document.file or "").parent / step["cfg_path"]) for step in document.data["steps"]
-        ]
+        cfg_folder = Path(document.file or "").absolute().parent
+        manifest._source_files += [cfg_folder / step["cfg_path"] for step in document.data["steps"]]
     return manifest
 
 
