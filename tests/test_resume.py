@@ -234,6 +234,34 @@ def test_what_ran_before_a_step_that_it_needs_runs_again(tmp_path):
     assert (tmp_path / "session/artifacts/write/out.csv").read_text() == "v\n2\n"
 
 
+@pytest.mark.parametrize("adapter", ["local", "process"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_session_used_again_keeps_no_checkpoint_that_nobody_names(tmp_path, adapter, resume):
+    """However often a step gave something else there, only what its last completion gave is kept."""
+
+    def plan(n: int) -> dict:
+        make = {"id": "make", "driver": "duckdb.processor", "config": {"query": f"SELECT {n} AS n"}}
+        write = {"driver": "filesystem.csv_writer", "inputs": {"df": "make"}, "config": {"path": "n.csv"}}
+        return {"steps": [make, {"id": "write", **write}]}
+
+    for n in range(3):
+        context = ExecutionContext(session_dir=str(tmp_path / "session"), checkpoint="always", resume=resume)
+        assert AdapterFactory.create(adapter).run(plan(n), context).succeeded
+        assert len(list((tmp_path / "session/checkpoints").iterdir())) == 1
+    assert statuses(run(tmp_path, plan(2), resume=True)) == ["reused", "reused"]
+
+
+def test_a_resume_that_fails_keeps_what_it_did_not_come_to(tmp_path):
+    """A step that was not started again can still be taken over by the next resume."""
+    (tmp_path / "go").touch()
+    plan = manifest(tmp_path)
+    run(tmp_path, plan, checkpoint="always")
+    broken = {"steps": [{"id": "zero", "driver": "command", "config": {"shell": "exit 1"}}, *plan["steps"]]}
+    broken["steps"][1] = {**broken["steps"][1], "needs": ["zero"], "config": {"n": 5}}
+    assert statuses(run(tmp_path, broken, resume=True, checkpoint="always"))[:2] == ["failed", "skipped"]
+    assert statuses(run(tmp_path, plan, resume=True, checkpoint="always"))[:2] == ["reused", "reused"]
+
+
 def test_checkpoint_never_keeps_nothing(tmp_path):
     """Then a resume has to run all that is read again."""
     plan = manifest(tmp_path)
