@@ -76,6 +76,10 @@ class ConfigError(PreparationError):
     """A driver or adapter configuration that does not fit its model."""
 
 
+class JournalDamaged(PreparationError):
+    """A line of a session's journal is no event: it cannot be told any more what happened there."""
+
+
 class PhaseError(OsirisError):
     """A phase was asked for out of order; nothing was changed."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from osiris_core.errors import FailureClass, ManifestError, Problem
+from osiris_core.working_directory import working_directory
 
 if TYPE_CHECKING:
     from osiris_core.documents import Document
@@ -105,7 +106,7 @@ class Manifest(_Model):
     steps: Annotated[list[Step], Field(min_length=1, description="The steps, in any order.")]
 
     _document: Any = PrivateAttr(default=None)  # a `documents.Document`
-    _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
+    _base_dir: Path = PrivateAttr(default_factory=working_directory)
     _compiled: bool = PrivateAttr(default=False)
     _source_files: list[Path] = PrivateAttr(default_factory=list)
 
@@ -151,6 +152,7 @@ def load_manifest(source: str | Path | Mapping[str, Any] | Manifest, *, base_dir
 
     Raises:
         ManifestError: With every problem found, each with its line where there is a file.
+        PreparationError: The working directory, which they start at, was removed.
     """
     if isinstance(source, Manifest):
         if base_dir is None:
@@ -169,10 +171,10 @@ def load_manifest(source: str | Path | Mapping[str, Any] | Manifest, *, base_dir
         from osiris_core.osiris_manifest import translate_manifest
 
         native, problems = translate_manifest(document)
-        folder = Path.cwd()
+        folder = working_directory()
     else:
         native = document.data
-        folder = Path(document.file).parent if document.file else Path.cwd()
+        folder = Path(document.file).parent if document.file else working_directory()
     manifest = _validate(native, document, problems)
     manifest._document = document
     manifest._base_dir = Path(base_dir if base_dir is not None else folder).resolve()

@@ -336,3 +336,30 @@ def test_resume_takes_no_session_of_a_namesake_in_another_folder(folder: Path, t
     second = osiris("run", "manifest.yaml", "--resume", "--json", cwd=other, env=env)
     assert "starting anew" in second.stderr
     assert json.loads(second.stdout)["session_dir"] != first["session_dir"]
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_a_damaged_journal_is_named(folder: Path, resume: tuple[str, ...]) -> None:
+    """A run in that session directory says which line it is, and writes nothing behind it."""
+    journal = folder / "session" / "events.jsonl"
+    assert osiris("run", "manifest.yaml", "--session-dir", "session", cwd=folder).returncode == 0
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], b"oops\n", *lines[1:]]))
+    before = journal.read_bytes()
+    done = osiris("run", "manifest.yaml", "--session-dir", "session", *resume, cwd=folder)
+    assert f"{journal}:2: the line is no event" in done.stderr
+    assert "bug in Osiris" not in done.stderr
+    assert (done.returncode, journal.read_bytes()) == (2, before)
+    for look in (["explain", "--session-dir", "session"], ["runs", "show", "session/"]):
+        assert "bug in Osiris" not in osiris(*look, cwd=folder).stderr
+
+
+def test_a_working_directory_that_is_gone(folder: Path, tmp_path: Path) -> None:
+    """That is said, whatever was asked for."""
+    gone = tmp_path / "gone"
+    for command in (["run", str(folder / "manifest.yaml")], ["run", "manifest.yaml"], ["runs", "list"]):
+        gone.mkdir()
+        script = 'rmdir "$PWD"; exec "$@"'
+        argv = ["sh", "-c", script, "sh", sys.executable, "-m", "osiris_core.cli.main", *command]
+        done = subprocess.run(argv, cwd=gone, capture_output=True, text=True)
+        assert (done.returncode, "the working directory is gone" in done.stderr) == (2, True), done.stderr
