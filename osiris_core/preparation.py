@@ -58,8 +58,12 @@ class Preparation:
     def run(self) -> PreparedRun:
         params = self._parameters()
         self.publish_dir = self._publish_dir()
-        for index, step in enumerate(self.manifest.steps):
-            StepPreparation(self, index, step).prepare(params)
+        prepared = [StepPreparation(self, index, step) for index, step in enumerate(self.manifest.steps)]
+        for each in prepared:
+            each.prepare(params)
+        secrets = {self.values[name] for name in self.secret_names}
+        for each in prepared:
+            each.name_known_values(secrets)
         plans, plan_problems = plan_steps(self.manifest, self.outputs)
         self.problems.extend(plan_problems)
         self.problems.extend(self._missing_variable(name, step_ids) for name, step_ids in self.missing.items())

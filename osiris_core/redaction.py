@@ -64,7 +64,8 @@ def has_url_password(text: str) -> bool:
     return "://" in text and _URL_PASSWORD.search(text) is not None
 
 
-def _is_searchable(value: str) -> bool:
+def is_searchable(value: str) -> bool:
+    """Whether a value is long and rare enough to be searched for in running text."""
     return len(value) >= MIN_SEARCHED_CHARS and value.lower() not in _COMMON and len(set(value)) > 1
 
 
@@ -164,14 +165,14 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = set(secrets)
-        searched = {part for value in known for part in _parts(value) if _is_searchable(part)}
+        searched = {part for value in known for part in _parts(value) if is_searchable(part)}
         forms = {form for value in searched for form in _forms(value) if len(form) >= MIN_SEARCHED_CHARS}
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         encoded = sorted({_raw(form) for form in ordered}, key=lambda form: (-len(form), form))
         self._bytes_pattern = re.compile(b"|".join(map(re.escape, encoded))) if ordered else None
         self.searched_bytes = encoded
-        wrapped = [form for value in known if _is_searchable(value) for form in _encodings(_raw(value))]
+        wrapped = [form for value in known if is_searchable(value) for form in _encodings(_raw(value))]
         self.wrapped = WrappedForms(wrapped)
         self.longest_bytes = max([self.wrapped.longest_bytes, *map(len, encoded)])
 

@@ -16,7 +16,7 @@ from osiris_core.collection import paths_in
 from osiris_core.driver import DriverRegistry, config_model
 from osiris_core.driver_packages import missing_packages, remedy
 from osiris_core.errors import Problem, UnknownDriver
-from osiris_core.lifting import SecretLifter, connection_models, marked_in_connection, marked_secret_fields
+from osiris_core.lifting import connection_models, lift, lift_known, marked_in_connection, marked_secret_fields
 from osiris_core.parameters import ParameterError, put_in_parameters
 from osiris_core.paths import PathEscapes, hidden_path_fields, path_fields, safe_relative, with_path_defaults
 from osiris_core.sealing import seal
@@ -24,7 +24,7 @@ from osiris_core.secrets import references, substitute
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from osiris_core.manifest import Step
     from osiris_core.preparation import Preparation
@@ -72,7 +72,7 @@ class StepPreparation:
                 self.report("driver", message)
             self.config = with_path_defaults(model, self.config)
         marked = marked_secret_fields(model) if model else frozenset()
-        self.config = SecretLifter(step.id, marked, self.run.values).lift(self.config)
+        self.config = lift(self.config, f"@{step.id}.config", marked, self.run.values)
         self.connection = self._connection()
         self.run.look_up(step.id, [self.config, self.connection])
         if self.run.manifest.compiled and self.run.allow_sql_files and model and "allow_files" in model.model_fields:
@@ -80,6 +80,17 @@ class StepPreparation:
         self.run.configs[step.id] = self.config
         self.run.outputs[step.id] = _output_names(self.driver, self._validate())
         self._paths()
+
+    def name_known_values(self, secrets: Collection[str]) -> None:
+        """What another place calls secret is in clear in none: such as a password that stands in a query too."""
+        config = self.run.configs.get(self.step.id)
+        if not config or not secrets:
+            return
+        model = config_model(self.driver) if hasattr(self, "driver") else None
+        # Files are found by their paths as they are written, and a connection by its name.
+        kept = {name for name, _ in path_fields(model)} if model else set()
+        kept |= {"connection"} if isinstance(config.get("connection"), str) else set()
+        self.run.configs[self.step.id] = lift_known(config, f"@{self.step.id}.config", kept, secrets, self.run.values)
 
     def _inputs(self) -> None:
         """An input that the driver would not look at is a mistake; compiled manifests only say what comes first."""
