@@ -16,9 +16,10 @@ from osiris_core.collection import paths_in
 from osiris_core.driver import DriverRegistry, config_model
 from osiris_core.driver_packages import missing_packages, remedy
 from osiris_core.errors import Problem, UnknownDriver
-from osiris_core.lifting import connection_models, lift, lift_known, marked_in_connection, marked_secret_fields
+from osiris_core.lifting import lift, lift_known, marked_in_connection, marked_secret_fields
 from osiris_core.parameters import ParameterError, put_in_parameters
 from osiris_core.paths import PathEscapes, hidden_path_fields, path_fields, safe_relative, with_path_defaults
+from osiris_core.pydantic_words import findings
 from osiris_core.sealing import seal
 from osiris_core.secrets import references, substitute
 from osiris_core.suggestion import did_you_mean
@@ -142,11 +143,9 @@ class StepPreparation:
         self.run.connections[reference] = found
         return found
 
-    def _report_connection(self, reference: str, path: tuple[int | str, ...], message: str) -> None:
+    def _report_connection(self, reference: str, path: tuple[int | str, ...], message: str, hint: str | None) -> None:
         """A connection that does not fit is wrong where it is written, and not in the step that names it."""
         book = self.run.book
-        fields = [name for model in connection_models(self.driver) for name in model.model_fields]
-        hint = did_you_mean(str(path[-1]), fields) if path and message == "there is no such key" else None
         key = ".".join([reference, *map(str, path)])
         line = book.line_of(reference, path) or book.line_of(reference)
         self.run.problems.append(Problem(message, self.step.id, key, book.file, line, hint))
@@ -163,21 +162,15 @@ class StepPreparation:
         try:
             return model.model_validate(filled)
         except ValidationError as exc:
-            for item in exc.errors(include_url=False, include_input=False):
-                used = {name for name, _ in references(whole.get(str(item["loc"][0])))} if item["loc"] else set()
+            for found in findings(exc, whole, model):
+                used = {name for name, _ in references(whole.get(str(found.path[0])))} if found.path else set()
                 if used & stand_ins.keys():
                     continue
-                key = ".".join(["config", *map(str, item["loc"])])
-                hint, message = None, item["msg"].removeprefix("Value error, ")
-                if item["type"] == "extra_forbidden":
-                    message, hint = "there is no such key", did_you_mean(str(item["loc"][-1]), model.model_fields)
-                elif item["type"] == "missing":
-                    message = "is missing"
-                message = self._named(message, used)
-                if item["loc"][:1] == ("connection",) and isinstance(self.config.get("connection"), str):
-                    self._report_connection(self.config["connection"], item["loc"][1:], message)
+                message = self._named(found.message, used)
+                if found.path[:1] == ("connection",) and isinstance(self.config.get("connection"), str):
+                    self._report_connection(self.config["connection"], found.path[1:], message, found.hint)
                 else:
-                    self.report(key, message, hint)
+                    self.report(f"config.{found.key}".rstrip("."), message, found.hint)
         except Exception as exc:  # noqa: BLE001 - a user's validator may raise anything
             message = f"its driver cannot check this: {type(exc).__name__}: {exc}"
             self.report("config", self._named(message, {name for name, _ in references(whole)}))
@@ -243,7 +236,10 @@ class StepPreparation:
         try:
             self.run.input_files.append(seal(source, path, step_id=self.step.id, key=key))
         except FileNotFoundError:
-            self.report(f"config.{key}", f"there is no file {shown}", did_you_mean(source.name, _siblings(source)))
+            if source.is_symlink():
+                self.report(f"config.{key}", f"{shown} is a link to {source.readlink()}, which is not there")
+            else:
+                self.report(f"config.{key}", f"there is no file {shown}", did_you_mean(source.name, _siblings(source)))
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
             reason = exc.strerror if isinstance(exc, OSError) else exc
             self.report(f"config.{key}", f"{shown} cannot be read: {reason}")
