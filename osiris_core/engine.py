@@ -61,6 +61,7 @@ class Engine:
         prepared: The run, with its secret values.
         place: Where it happens.
         origin: The engine's voice in the journal.
+        redactor: Masks what the errors of steps say.
         limits: What it may use.
         resume: What is taken over from an earlier attempt.
         keys: The resume keys to write down; None writes none and keeps no checkpoints.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from osiris_core.attempt import Place
 from osiris_core.checkpoint import ResumeKeys, ResumePlan, finished_steps, plan_resume
+from osiris_core.context import SURROUNDINGS
 from osiris_core.driver import DriverRegistry
 from osiris_core.engine import Engine, Limits
 from osiris_core.journal import read_events
@@ -52,42 +53,26 @@ class EngineRun:
         before_end: Callable[[], object] = lambda: None,
         passed_on: Mapping[str, str] | None = None,
     ) -> None:
-        self._passed_on = passed_on or {}
         self.origin = journal.origin("engine", redactor)
         self._layout = layout
         self._digests = DigestQueue(prepared.input_files)
         try:
-            self._engine = self._set_up(prepared, layout, journal, redactor, resume, elsewhere, find_driver, before_end)
+            limits = Limits(**prepared.settings)
+            keys = plan = None
+            if limits.checkpoint != "never" or resume:
+                keys = ResumeKeys(prepared, journal.session_id, self._digests.wait)
+                plan = resume_plan(prepared, layout, keys, elsewhere) if resume else None
+            if journal.attempt > 1:
+                _set_aside(layout, plan.reused if plan is not None else ())
+                if plan is None:
+                    shutil.rmtree(layout.checkpoints_dir, ignore_errors=True)
+            self._plan = plan
+            locate = sealed_locations(prepared)
+            place = make_place(prepared, layout, journal.session_id, locate, journal.attempt, passed_on=passed_on)
+            self._engine = Engine(prepared, place, self.origin, redactor, limits, plan, keys, find_driver, before_end)
         except BaseException:
             self._digests.stop()
             raise
-
-    def _set_up(
-        self,
-        prepared: PreparedRun,
-        layout: SessionLayout,
-        journal: Journal,
-        redactor: Redactor,
-        resume: bool,
-        elsewhere: Container[str],
-        find_driver: Callable[[str], type[Any]],
-        before_end: Callable[[], object],
-    ) -> Engine:
-        limits = Limits(**prepared.settings)
-        keys = None
-        if limits.checkpoint != "never" or resume:
-            keys = ResumeKeys(prepared, journal.session_id, self._digests.wait)
-        plan = None
-        if resume and keys is not None:
-            plan = resume_plan(prepared, layout, keys, elsewhere)
-        self._plan = plan
-        if journal.attempt > 1:
-            _set_aside(layout, plan.reused if plan is not None else ())
-            if plan is None:
-                shutil.rmtree(layout.checkpoints_dir, ignore_errors=True)
-        locate = sealed_locations(prepared)
-        place = make_place(prepared, layout, journal.session_id, locate, journal.attempt, passed_on=self._passed_on)
-        return Engine(prepared, place, self.origin, redactor, limits, plan, keys, find_driver, before_end)
 
     def run(self) -> RunSummary:
         """Run to the end; what a step did wrong is in the summary. Input files are hashed on return."""
@@ -181,9 +166,7 @@ def make_place(
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.environ.get("HOME", "/"),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
+        **SURROUNDINGS,
         **(passed_on or {}),
         **substitute(prepared.environment, prepared.secrets),
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 class FailureClass(StrEnum):
@@ -194,6 +196,20 @@ class UnknownDriver(OsirisError):
 
 class DriverNotInstalled(UnknownDriver):
     """The driver's module is here, and a package that it needs is not."""
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A disk that is full within is one of `path`: of a file that is open already, the system does not say which."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _DISK and exc.filename is None:
+            exc.filename = str(path)
+        raise
 
 
 _LOST = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}

@@ -81,9 +81,10 @@ class Journal:
         try:
             while written < len(line):
                 written += os.pwrite(self._fd, line[written:], self._end + written)
-        except OSError:
+        except OSError as exc:
             if written:
                 os.ftruncate(self._fd, self._end)
+            exc.filename = str(self.path)
             raise
         self._end += len(line)
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
 from osiris_core.errors import FailureClass, ManifestError, Problem
 from osiris_core.working_directory import working_directory
@@ -16,6 +26,8 @@ if TYPE_CHECKING:
     from osiris_core.documents import Document
 
 STEP_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+PARAM_NAME = r"[^\W\d][\w\-]*"
+"""What a parameter may be called, in any language's letters."""
 Scalar = str | int | float | bool | None
 
 
@@ -93,6 +105,22 @@ class Param(_Model):
     required: bool = Field(default=False, description="There is no default: a value must be given.")
 
 
+def _no_bare_list(value: Any) -> Any:
+    if isinstance(value, list):
+        raise ValueError(f"a list of values is written {{default: {json.dumps(value, default=str)}}}")
+    return value
+
+
+def _check_param_name(name: str) -> str:
+    if not re.fullmatch(PARAM_NAME, name):
+        raise ValueError(f"{name!r} is no name of a parameter: letters, digits, _ and -, the first one a letter or _")
+    return name
+
+
+ParamName = Annotated[str, AfterValidator(_check_param_name)]
+ParamEntry = Annotated[Param | Scalar, BeforeValidator(_no_bare_list)]
+
+
 class Manifest(_Model):
     """
     A pipeline in the native format.
@@ -102,7 +130,7 @@ class Manifest(_Model):
     """
 
     pipeline: Pipeline | str = Field(default=Pipeline(), description="A name, or a name with a description.")
-    params: dict[str, Param | Scalar] = Field(default={}, description="Parameters with their defaults.")
+    params: dict[ParamName, ParamEntry] = Field(default={}, description="Parameters with their defaults.")
     steps: Annotated[list[Step], Field(min_length=1, description="The steps, in any order.")]
 
     _document: Any = PrivateAttr(default=None)  # a `documents.Document`

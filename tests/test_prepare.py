@@ -336,6 +336,22 @@ def test_a_restored_run_without_its_secrets_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "session").exists()
 
 
+def test_what_is_known_before_a_run_is_said_before_it(tmp_path):
+    """A parameter without a value, an input from a step that gives nothing, an unknown encoding."""
+    make = {"id": "a", "driver": "duckdb.processor", "config": {"query": "SELECT 1 AS n"}}
+    write = {"id": "w", "driver": "filesystem.csv_writer", "inputs": {"df": "a"}, "config": {"path": "x.csv"}}
+    again = {"id": "v", "driver": "filesystem.csv_writer", "inputs": {"df": "w"}, "config": {"path": "y.csv"}}
+    read = {"id": "r", "driver": "filesystem.csv_extractor", "config": {"path": "in.csv", "encoding": "utf9"}}
+    (tmp_path / "in.csv").write_text("n\n1\n")
+    manifest = {"params": {"day": {"type": "string"}}, "steps": [make, write, again, read]}
+    with pytest.raises(PreparationError) as caught:
+        LocalAdapter().prepare(manifest, ExecutionContext(session_dir=str(tmp_path / "s"), base_dir=str(tmp_path)))
+    found = {(problem.step_id, problem.key): problem.message for problem in caught.value.problems}
+    assert found[None, "params.day"] == "must be given"
+    assert found["v", "inputs.df"] == "step 'w' gives no output"
+    assert "unknown encoding" in found["r", "config.encoding"]
+
+
 def test_inputs_that_a_driver_does_not_take(tmp_path):
     """An input of an extractor, none or two of a writer: each is a problem of its step, before anything runs."""
     steps = [

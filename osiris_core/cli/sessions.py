@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -84,7 +85,7 @@ class SessionInfo:
     def fate_of_controller(self) -> str:
         """What there is to say of a controller that is dead."""
         goes_on = "the run may go on without it; " if self.status == "orphaned" else ""
-        name = self.layout.root
+        name = shlex.quote(str(self.layout.root))
         return f"dead (pid {self.run.get('pid')}); {goes_on}osiris runs attach {name} goes on, cancel ends it"
 
     @property
