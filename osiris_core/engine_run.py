@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from osiris_core.attempt import Place
@@ -63,6 +64,9 @@ class EngineRun:
                 plan = resume_plan(prepared, layout, keys, elsewhere) if resume else None
             if journal.attempt > 1:
                 _set_aside(layout, plan.reused if plan is not None else ())
+                if plan is None:
+                    shutil.rmtree(layout.checkpoints_dir, ignore_errors=True)
+            self._plan = plan
             locate = sealed_locations(prepared)
             place = make_place(prepared, layout, journal.session_id, locate, journal.attempt, passed_on=passed_on)
             self._engine = Engine(prepared, place, self.origin, redactor, limits, plan, keys, find_driver, before_end)
@@ -74,6 +78,8 @@ class EngineRun:
         """Run to the end; what a step did wrong is in the summary. Input files are hashed on return."""
         try:
             summary = self._engine.run(self._look_for_a_cancel)
+            if self._plan is not None:
+                _drop_checkpoints(self._layout, self._still_named(self._plan, summary))
             if summary.status == "completed":
                 self._digests.wait()
             return summary
@@ -88,6 +94,15 @@ class EngineRun:
     def cancel(self, reason: str) -> None:
         self._engine.cancel(reason)
 
+    def _still_named(self, plan: ResumePlan, summary: RunSummary) -> set[str]:
+        """The checkpoints of each step's last completion; a step that started since has no earlier one any more."""
+        unstarted = {record.step_id for record in summary.steps if record.status == "skipped"}
+        earlier = {step_id: finished.outputs for step_id, finished in plan.before.items() if step_id in unstarted}
+        outputs = {**earlier, **self._engine.outputs}
+        return {
+            str(item["checkpoint"]) for given in outputs.values() for item in given.values() if "checkpoint" in item
+        }
+
     def _look_for_a_cancel(self) -> None:
         """Somebody may ask for it in the session directory (`osiris runs cancel`)."""
         if (reason := cancel_request(self._layout)) is not None:
@@ -100,6 +115,14 @@ def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:
         if folder.name not in kept and not _is_empty(folder):
             (layout.work_dir / "earlier").mkdir(parents=True, exist_ok=True)
             folder.rename(layout.work_dir / "earlier" / folder.name)
+
+
+def _drop_checkpoints(layout: SessionLayout, named: Container[str]) -> None:
+    for path in layout.checkpoints_dir.glob(
+        "*.arrow"
+    ):  # with those that a crash left half-written: glob finds them too
+        if path.stem not in named:
+            path.unlink(missing_ok=True)
 
 
 def _is_empty(folder: Path) -> bool:

@@ -78,6 +78,10 @@ class ConfigError(PreparationError):
     """A driver or adapter configuration that does not fit its model."""
 
 
+class JournalDamaged(PreparationError):
+    """A line of a session's journal is no event: it cannot be told any more what happened there."""
+
+
 class PhaseError(OsirisError):
     """A phase was asked for out of order; nothing was changed."""
 
@@ -139,6 +143,17 @@ class CollectError(OsirisError):
     """An artifact exists but cannot be brought home."""
 
     failure_class = FailureClass.INFRA_LOST
+
+
+class PublishError(CollectError):
+    """A declared output cannot be copied to where it is published. What is in the way there is the user's to move."""
+
+    failure_class = FailureClass.USER_ERROR
+
+    def __init__(self, message: str, cause: Exception | None = None) -> None:
+        super().__init__(message)
+        if cause is not None:
+            self.failure_class = classify(cause)
 
 
 class TooLarge(CollectError):

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import psutil
 import pytest
 
-from osiris_core import ModelRun, PreparationError, execute_model, run_model
+from osiris_core import AdapterFactory, ExecutionContext, ModelRun, PreparationError, execute_model, run_model
 from osiris_core.backends import (
     BaseBackendConfig,
     BasePostprocessorConfig,
@@ -227,6 +227,39 @@ def test_files_of_a_container_are_the_callers(tmp_path: Path, docker_client: Any
         assert (workspace / "outputs/uid").read_text() == f"{expected}\n"
         assert (workspace / "where").read_text() == "/app/run_id\n"
         assert [artifact.path for artifact in result.artifacts] == ["made/deep/file", "outputs/uid", "where"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can lend files")
+def test_files_are_the_callers_after_a_failure_too(tmp_path: Path, docker_client: Any) -> None:
+    """They are taken back when the container is gone, and not while its command goes on making more of them."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    seen.chmod(0o777)
+    watch = "while :; do stat -c %u . >> /seen/owners; done"
+    endless = f"touch started; while [ ! -e go ]; do sleep 0.05; done; echo x; {watch}"
+    config = {"argv": ["sh", "-c", endless], "workspace": str(workspace)}
+    context = ExecutionContext(session_dir=str(tmp_path / "session"), timeout=60)
+    plan = {"steps": [{"id": "a", "driver": "command", "config": config}]}
+    settings = {
+        "image": DOCKER_BASE,
+        "pull_policy": "never",
+        "engine": "host",
+        "user": "1234:1234",
+        "volumes": [f"{seen}:/seen"],
+    }
+    reports: list[Any] = []
+    with AdapterFactory.create("docker", **settings) as adapter:
+        running = threading.Thread(target=lambda: reports.append(adapter.run(plan, context)))
+        running.start()
+        wait_until((workspace / "started").exists)
+        (tmp_path / "session/artifacts/a/stdout.log").mkdir(parents=True)  # so that the output cannot be written
+        (workspace / "go").touch()
+        running.join()
+    assert "directory" in reports[0]["error"]["message"]
+    assert set((seen / "owners").read_text().split()) == {"1234"}
+    assert {path.stat().st_uid for path in [workspace, *workspace.rglob("*")]} == {os.getuid()}
 
 
 def test_a_given_workspace_is_never_deleted(tmp_path: Path) -> None:

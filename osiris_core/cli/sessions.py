@@ -18,6 +18,8 @@ from osiris_core.suggestion import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from osiris_core.manifest import Manifest
+
 
 def sessions_root(explicit: str | None = None) -> Path:
     """The folder of the sessions: as given, else `$OSIRIS_HOME/sessions`, else `.osiris/sessions` here."""
@@ -53,7 +55,7 @@ class SessionInfo:
     def manifest_file(self) -> Path | None:
         """The manifest that was run, or None for one that was no file."""
         sources = self._prepared.get("sources") or []
-        return Path(sources[0]["source"]).absolute() if sources else None
+        return Path(sources[0]["source"]) if sources else None
 
     @property
     def step_ids(self) -> list[str]:
@@ -160,13 +162,13 @@ def find_session(root: Path, name: str) -> SessionInfo:
     raise PreparationError([Problem(f"there is no session '{name}' below {root}", hint=hint)])
 
 
-def newest_of(root: Path, pipeline: str, manifest_file: str | None) -> SessionInfo | None:
+def newest_of(root: Path, manifest: Manifest) -> SessionInfo | None:
     """The session of this pipeline and manifest that was started last and is not running, or None."""
-    wanted = Path(manifest_file).resolve() if manifest_file else None
+    wanted = next((file.resolve() for file in manifest.source_files), None)
     for session in list_sessions(root):
         file = session.manifest_file
         if (
-            session.pipeline == pipeline
+            session.pipeline == manifest.name
             and (file.resolve() if file else None) == wanted
             and session.status != "running"
         ):
