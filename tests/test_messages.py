@@ -126,5 +126,5 @@ def test_what_is_to_be_typed_can_be(tmp_path: Path) -> None:
     shown = subprocess.run(args, cwd=folder, capture_output=True, text=True, timeout=60, check=False).stdout
     assert f"osiris runs attach {shlex.quote(str(folder / 's'))} goes on" in shown
     again = shlex.split(EarlierRun.read(folder / "s").again)
-    assert (again[2], again[-1]) == ("the manifest.yaml", str(folder / "s"))
+    assert (again[2], again[-1]) == (str(folder / "the manifest.yaml"), str(folder / "s"))
     subprocess.run([*OSIRIS, "runs", "cancel", "s"], cwd=folder, capture_output=True, timeout=60, check=True)
