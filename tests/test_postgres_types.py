@@ -141,7 +141,35 @@ def test_a_type_that_arrow_does_not_have_is_an_error_in_a_query(postgres: Any, t
         ("n numeric(5,2)", pa.array([Decimal("1.239")]), "does not fit numeric"),
         ("n numeric(5,2)", pa.array(["1.239"]), "does not fit numeric"),
         ("v varchar(3)", pa.array(["four"]), "too long"),
+        ("n numeric(5,-2)", pa.array([Decimal("149")]), "does not fit numeric"),
+        ("n numeric(5,-2)", pa.array([149]), "does not fit numeric"),
+        ("n numeric(50,2)", pa.array(["1.239"]), "does not fit numeric"),
+        ("i integer", pa.array([1.5]), "does not fit integer"),
+        ("i integer", pa.array([True]), "takes no values of bool"),
+        ("f double precision", pa.array([2**53 + 1]), "does not fit double precision"),
+        ("f double precision", pa.array([Decimal("0.12345678901234567890")]), "more digits"),
+        ("f real", pa.array([16_777_217]), "does not fit real"),
+        ("f real", pa.array([1e300]), "does not fit real"),
+        ("m money", pa.array([Decimal("1.239")]), "does not fit money"),
         ("d date", pa.array(["2024-02-30"]), "out of range"),
+        ("d date", pa.array([datetime(2024, 1, 1, 13, 45)]), "time of the day"),
+        ("d date", pa.array(["2024-01-01 13:45"]), "does not fit date"),
+        ("d date[]", pa.array([[datetime(2024, 1, 1, 13, 45)]]), "time of the day"),
+        ("n integer[]", pa.array([[2**40]]), "does not fit integer"),
+        ("t timestamp(0)", pa.array([datetime(2024, 1, 1, 13, 45, 0, 600_000)]), "part of a second"),
+        ("t timestamp(0)", pa.array(["2024-01-01 13:45:00.6"]), "does not fit timestamp"),
+        ("t timestamp", pa.array(["2024-01-01 13:45:00+02"]), "does not fit timestamp"),
+        ("t timestamp", pa.array([1], pa.timestamp("ns", "UTC")), "does not fit timestamp"),
+        ("t timestamptz(3)", pa.array([datetime(2024, 1, 1, 13, 45, 0, 600)]), "part of a second"),
+        ("t timestamptz", pa.array([1], pa.timestamp("ns")), "does not fit timestamp"),
+        ("t timestamp[]", pa.array([[1]], pa.list_(pa.timestamp("ns"))), "does not fit timestamp"),
+        ("c time(0)", pa.array([time(13, 45, 0, 600_000)]), "part of a second"),
+        ("c timetz(0)", pa.array([time(13, 45, 0, 600_000)]), "part of a second"),
+        ("s interval", pa.array([None, pa.MonthDayNano([1, 2, 1999])]), "part of a second"),
+        ("s interval", pa.array([1500], pa.duration("ns")), "does not fit interval"),
+        ("s interval(0)", pa.array([1500], pa.duration("ms")), "part of a second"),
+        ("s interval day to hour", pa.array([90], pa.duration("s")), "part of a second"),
+        ("s interval year to month", pa.array([90], pa.duration("s")), "takes no values"),
         ("j jsonb", pa.array(['{"a":']), "json"),
         ("u uuid", pa.array(["no"]), "uuid"),
         ("t timestamp", pa.array([1], pa.timestamp("ns")), "does not fit"),
@@ -158,6 +186,42 @@ def test_a_value_that_does_not_fit_is_refused(
         postgres.write(tmp_path, pa.table({column.split()[0]: values}), table="narrow")
     assert caught.value.failure_class is FailureClass.USER_ERROR
     assert postgres.value("SELECT count(*) FROM narrow") == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("i integer", pa.array([7.0, None]), "7"),
+        ("i bigint", pa.array([Decimal("7.00")]), "7"),
+        ("i integer", pa.array([" 7 "]), "7"),
+        ("n numeric(5,2)", pa.array([1.239]), "1.24"),
+        ("n numeric(5,-2)", pa.array([1200]), "1200"),
+        ("n numeric(50,2)", pa.array(["12345678901234567890123456789012345678901234.560"]), None),
+        ("n numeric", pa.array(["nan"]), "NaN"),
+        ("f double precision", pa.array([Decimal("0.10")]), "0.1"),
+        ("f real", pa.array([0.1]), "0.1"),
+        ("d date", pa.array(["infinity"]), "infinity"),
+        ("d date", pa.array([datetime(2024, 1, 1)]), "2024-01-01"),
+        ("d date[]", pa.array([[datetime(2024, 1, 1), None]]), "{2024-01-01,NULL}"),
+        ("t timestamp(1)", pa.array(["2024-01-01T13:45:00.60"]), "2024-01-01 13:45:00.6"),
+        ("t timestamp", pa.array([date(2024, 1, 1)]), "2024-01-01 00:00:00"),
+        ("t timestamp", pa.array([0], pa.timestamp("s", "Europe/Prague")), "1970-01-01 00:00:00"),
+        ("t timestamptz", pa.array(["2024-01-01 13:45+02:00"]), "2024-01-01 11:45:00+00"),
+        ("s interval(0)", pa.array([pa.MonthDayNano([1, 2, 3 * 10**9])]), "1 mon 2 days 00:00:03"),
+        ("s interval", pa.array(["1 day 2 hours"]), "1 day 02:00:00"),
+        ("s smallint[]", pa.array([[1, None], None, []]), "{1,NULL}"),
+    ],
+)
+def test_a_value_of_another_type_that_fits_is_written(
+    postgres: Any, tmp_path: Path, column: str, values: Any, expected: str | None
+) -> None:
+    """Floating-point numbers are rounded to a column's places, and nothing else."""
+    postgres.run(f"CREATE TABLE wide ({column})")
+    name = column.split()[0]
+    postgres.write(tmp_path, pa.table({name: values}), table="wide")
+    found = postgres.rows(f"SELECT {name}::text FROM wide")
+    assert len(found) == len(values)
+    assert found[0][0] == (values[0].as_py()[:-1] if expected is None else expected)
 
 
 def test_a_made_table_has_the_types_of_the_input(postgres: Any, tmp_path: Path) -> None:

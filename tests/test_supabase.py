@@ -96,6 +96,14 @@ def test_upsert(rest: RestServer, tmp_path: Path) -> None:
     assert done.metrics["rows_written"] == 1, "as the server counted"
 
 
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_a_row_without_a_key_is_refused(rest: RestServer, tmp_path: Path, mode: str) -> None:
+    """Nothing can find it again, so that each try would add it once more."""
+    rows = pa.table({"id": pa.array([1, None]), "name": ["a", "b"]})
+    assert "column 'id' is null" in str(failure(rest, tmp_path, rows, write_mode=mode, primary_key="id"))
+    assert posts(rest) == []
+
+
 def test_replace(rest: RestServer, tmp_path: Path) -> None:
     """Only with partial_ok; a column that is not there is found before the table is emptied."""
     write(rest, tmp_path)

@@ -130,7 +130,8 @@ class MysqlSession:
                 self._raw._sock.setsockopt(_TCP, option, value)
         settings = ["time_zone = '+00:00'", "net_write_timeout = 3600"]
         if not read_only:
-            settings.append(f"sql_mode = '{WRITER_MODE}'")
+            # Warnings are how the server says that it changed a value: it is to count and keep all kinds of them.
+            settings += [f"sql_mode = '{WRITER_MODE}'", "sql_notes = 1", "max_error_count = 64"]
         limit_s = self._connection.statement_timeout_s
         if limit_s is not None and self.is_mariadb:
             settings.append(f"max_statement_time = {limit_s:.3f}")

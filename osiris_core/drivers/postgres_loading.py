@@ -9,7 +9,6 @@ import pyarrow as pa
 from osiris_core.drivers.postgres_client import quoted
 from osiris_core.drivers.postgres_tables import find_table, look_up_table
 from osiris_core.drivers.postgres_target import create_statement, sendings
-from osiris_core.drivers.sql_content import plain_batches
 from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.drivers.sql_loading import TableLoad, administrators_remedy, not_there
 from osiris_core.drivers.sql_marker import MARKER_TABLE, Marker
@@ -130,16 +129,12 @@ class PostgresLoad(TableLoad["ServerTable", "Sending"]):
             raise
 
     def _batches(self, columns: list[Sending], wire: pa.Schema) -> Iterator[pa.RecordBatch]:
-        rows = 0
         try:
-            for batch in plain_batches(self.table, self.config.batch_size):
-                self.ctx.raise_if_cancelled()
+            for batch in self.batches():
                 arrays: list[Any] = [
                     column.convert(values) for column, values in zip(columns, batch.columns, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=wire)
-                rows += batch.num_rows
-                self.ctx.progress(rows, self.table.num_rows)
         except GeneratorExit:
             raise
         except BaseException as exc:
