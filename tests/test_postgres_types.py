@@ -107,6 +107,9 @@ def test_numbers_without_limits_follow_the_option(typed: Any, tmp_path: Path, op
         ("SELECT timestamptz 'infinity' AS x", "infinite_dates: null"),
         ("SELECT timestamp '294276-12-31' AS x", "infinite_dates: null"),
         ("SELECT time '24:00' AS x", "infinite_dates: null"),
+        ("SELECT ARRAY[date 'infinity'] AS x", "infinite_dates: null"),
+        ("SELECT ARRAY[timestamp '-infinity'] AS x", "infinite_dates: null"),
+        ("SELECT ARRAY[time '24:00'] AS x", "infinite_dates: null"),
     ],
 )
 def test_what_arrow_cannot_hold_is_an_error_or_null(postgres: Any, tmp_path: Path, query: str, message: str) -> None:
@@ -115,7 +118,55 @@ def test_what_arrow_cannot_hold_is_an_error_or_null(postgres: Any, tmp_path: Pat
         postgres.read(tmp_path / "error", query=query)
     assert caught.value.details["column"] == "x"
     table = postgres.read(tmp_path / "null", query=query, numeric_nan="null", infinite_dates="null")
-    assert table["x"].to_pylist() == [None]
+    assert table["x"].to_pylist() == [[None] if "ARRAY" in query else None]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("ARRAY[4294967295::oid, NULL]", [2**32 - 1, None]),
+        ("ARRAY['123e4567-e89b-12d3-a456-426655440000'::uuid]", ["123e4567-e89b-12d3-a456-426655440000"]),
+        ("""ARRAY['{"a": 1}'::jsonb, NULL]""", ['{"a": 1}', None]),
+        ("ARRAY['<a/>'::xml]", ["<a/>"]),
+        ("ARRAY[1.50, 'NaN'::numeric]", ["1.50", "nan"]),
+        ("ARRAY[date '2024-01-01', NULL]", [date(2024, 1, 1), None]),
+        ("'{}'::int[]", []),
+    ],
+)
+def test_items_of_arrays_are_read_as_columns_are(
+    postgres: Any, tmp_path: Path, query: str, expected: list[Any]
+) -> None:
+    table = postgres.read(tmp_path, query=f"SELECT NULL AS x UNION ALL SELECT {query} UNION ALL SELECT {query}")
+    assert table["x"].to_pylist() == [None, expected, expected]
+
+
+@pytest.mark.parametrize("query", ["ARRAY['12.34'::money]", "ARRAY['::1'::inet]", "ARRAY[ROW(1,2)]", "ROW(1,2)"])
+def test_an_array_of_what_arrow_does_not_have_is_an_error(postgres: Any, tmp_path: Path, query: str) -> None:
+    with pytest.raises(StepError, match="cast it in the query"):
+        postgres.read(tmp_path, query=f"SELECT {query} AS x")
+
+
+def test_an_array_of_arrays_is_an_error(postgres: Any, tmp_path: Path) -> None:
+    """The client would read it as one flat list; also where columns have the same name, or none."""
+    postgres.run(
+        "CREATE TABLE nested (id int, x int[])", "INSERT INTO nested VALUES (1, '{1,2}'), (2, '{{1,2},{3,4}}')"
+    )
+    for source in ({"table": "nested"}, {"query": "SELECT x, 1 AS x, 2 FROM nested ORDER BY id;"}):
+        with pytest.raises(StepError, match="array of arrays"):
+            postgres.read(tmp_path / str(len(source)), **source)
+    assert postgres.read(tmp_path / "one", table="nested", order_by=["id"], limit=1)["x"].to_pylist() == [[1, 2]]
+
+
+def test_a_number_beyond_floats_is_no_infinity(postgres: Any, tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"column 'x'.*set wide_decimals to text"):
+        postgres.read(tmp_path / "1", query="SELECT 1e400::numeric AS x", wide_decimals="float")
+    table = postgres.read(tmp_path / "2", query="SELECT 'Infinity'::numeric AS x", wide_decimals="float")
+    assert table["x"].to_pylist() == [float("inf")]
+
+
+def test_an_interval_beyond_arrow_says_what_to_do(postgres: Any, tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"overflow.*text in the query"):
+        postgres.read(tmp_path, query="SELECT interval '3000000 hours' AS x")
 
 
 def test_the_first_days_of_the_server_are_no_infinity(postgres: Any, tmp_path: Path) -> None:
@@ -132,6 +183,27 @@ def test_a_type_that_arrow_does_not_have_is_an_error_in_a_query(postgres: Any, t
         postgres.read(tmp_path / "query", query="SELECT x FROM odd")
     assert caught.value.failure_class is FailureClass.USER_ERROR
     assert postgres.read(tmp_path / "table", table="odd").schema.field("x").type == pa.string()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("inet[]", "{::1}"),
+        ("money[]", "{$12.34}"),
+        ("xid", "5"),
+        ("tid", "(1,2)"),
+        ("regclass", "odd"),
+        ("int4multirange", "{[1,3)}"),
+        ("mood", "well"),
+        ("mood[]", "{well}"),
+    ],
+)
+def test_a_table_is_read_whatever_its_types_are(postgres: Any, tmp_path: Path, kind: str, value: str) -> None:
+    """As the server writes them, where Arrow has none for them."""
+    postgres.run(
+        "CREATE TYPE mood AS ENUM ('well')", f"CREATE TABLE odd (x {kind})", f"INSERT INTO odd VALUES ('{value}')"
+    )
+    assert postgres.read(tmp_path, table="odd")["x"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import pyarrow as pa
+
 from osiris_core.drivers.postgres_errors import (
     MEANINGS,
     failed,
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
-
-    import pyarrow as pa
 
     from osiris_core.run_pool import RunPool
     from osiris_core.step_context import StepContext
@@ -278,6 +278,9 @@ class PostgresSession:
             if exc.errno is not None:
                 raise
             raise self._failed_in_stream(str(exc)) from None
+        except pa.ArrowInvalid as exc:  # what arrived is a value that Arrow does not have, as an interval of 342 years
+            message = without_statement(str(exc).rpartition("[libpq] ")[2])
+            raise DatabaseFailed(message, remedy="cast the column to text in the query") from None
 
     def _is_there(self) -> bool:
         """Whether the server still answers. What the transaction did is lost either way."""
