@@ -81,10 +81,7 @@ def read_postgres(step_id: str, config: PostgresExtractorConfig, ctx: StepContex
         StepError: As the server says it; also while the rows are read.
     """
     with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
-        session = opened.enter_context(
-            PostgresSession.open(config.connection, ctx.work_dir, read_only=True, pool=ctx.pool)
-        )
-        session.watch(ctx)
+        session = opened.enter_context(PostgresSession.open(config.connection, read_only=True, ctx=ctx))
         statement = _statement(config.query) if config.query else _table_query(session, config)
         described = session.describe(statement)
         columns = _columns(session, described, config)

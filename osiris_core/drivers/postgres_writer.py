@@ -81,9 +81,8 @@ def write_postgres(step_id: str, config: PostgresWriterConfig, table: Table, ctx
     """
     with (
         failures_of_step(step_id, ctx),
-        PostgresSession.open(config.connection, ctx.work_dir, pool=ctx.pool) as session,
+        PostgresSession.open(config.connection, ctx=ctx) as session,
     ):
-        session.watch(ctx)
         rows = PostgresLoad(session, config, table, ctx).run()
         session.hand_on(ctx.pool)
     ctx.metric("rows_read", table.num_rows)
