@@ -66,6 +66,10 @@ class SqlConnection(BaseModel):
         """The folder of the server's socket, when it is reached by one."""
         return self.host if self.host.startswith("/") else None
 
+    def reaches(self) -> list[tuple[str, int | None]]:
+        """Hosts and ports that it goes to; a socket is none."""
+        return [] if self.socket_dir else [(self.host, self.server_port)]
+
     @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
