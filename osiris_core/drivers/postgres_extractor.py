@@ -73,16 +73,20 @@ class PostgresExtractor:
         return {"df": read_postgres(step_id, config, ctx)}
 
 
-def read_postgres(step_id: str, config: PostgresExtractorConfig, ctx: StepContext) -> pa.RecordBatchReader:
+def read_postgres(
+    step_id: str, config: PostgresExtractorConfig, ctx: StepContext, clauses: str = ""
+) -> pa.RecordBatchReader:
     """
     The rows of a query or table as they stream in, for every driver that reads from a PostgreSQL server.
+
+    `clauses`: what stands behind the table's name, for a driver that has more to say of it than the configuration.
 
     Raises:
         StepError: As the server says it; also while the rows are read.
     """
     with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
         session = opened.enter_context(PostgresSession.open(config.connection, read_only=True, ctx=ctx))
-        statement = _statement(config.query) if config.query else _table_query(session, config)
+        statement = _statement(config.query) if config.query else _table_query(session, config) + clauses
         described = session.describe(statement)
         columns = _columns(session, described, config)
         nesting = nesting_query(statement, described)
