@@ -293,3 +293,20 @@ def test_who_may_not_make_the_marker_is_told_what_to_do(orders: Any, tmp_path: P
     with pytest.raises(StepError, match=r"lacks a right|GRANT"):
         orders.write(tmp_path, table, table="orders", schema=schema, connection=reader, write_mode="replace")
     assert ids(orders) == [1, 2, 3, 9]
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_rows_are_counted_also_where_the_server_keeps_no_numbers(postgres: Any, tmp_path: Path, mode: str) -> None:
+    """With track_counts off: those that are there, less those that a trigger kept out."""
+    postgres.run(
+        "CREATE TABLE orders (id integer PRIMARY KEY)",
+        "INSERT INTO orders VALUES (7), (8)",
+        "CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql "
+        "AS 'BEGIN IF NEW.id = 2 THEN RETURN NULL; END IF; RETURN NEW; END'",
+        "CREATE TRIGGER keep_out BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION keep_out()",
+    )
+    postgres.ask_admin(f"ALTER ROLE {postgres.user} SET track_counts = off")
+    rows = pa.table({"id": pa.array([1, 2, 3], pa.int32())})
+    found = postgres.write(tmp_path, rows, table="orders", write_mode=mode, primary_key="id")
+    assert found.metrics["rows_written"] == 2
+    assert ids(postgres) == [1, 3, 7, 8]

@@ -82,11 +82,11 @@ def sendings(schema: pa.Schema, table: Table) -> list[Sending]:
 
 def _sending(field: pa.Field[Any], target: TableColumn) -> Sending:
     found = conversion(field.type, target)
-    convert = refusing(found.convert, target.name, target.sql_type)
     if found.wire is not None:
-        return Sending(target, found.wire, convert, staged=False)
+        return Sending(target, found.wire, refusing(found.convert, target.name, target.sql_type), staged=False)
     as_text = array_text if target.type_name.startswith("_") else server_text
-    return Sending(target, pa.string(), lambda values: as_text(convert(values)), staged=True)
+    convert = refusing(lambda values: as_text(found.convert(values)), target.name, target.sql_type)
+    return Sending(target, pa.string(), convert, staged=True)
 
 
 def made_type(kind: pa.DataType) -> str:
