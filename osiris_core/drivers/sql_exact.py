@@ -60,6 +60,8 @@ def is_number(kind: pa.DataType) -> bool:
 
 def as_floats(values: Any, kind: pa.DataType) -> Any:
     """Numbers as floating-point ones: of shorter ones the nearest, of exact numbers the same."""
+    if values.type == kind:
+        return values
     if pa.types.is_decimal(values.type):
         floats = values.cast(pa.float64()).cast(kind)
         if not as_text(floats).cast(values.type).equals(values):
