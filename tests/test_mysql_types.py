@@ -197,6 +197,8 @@ def test_a_server_that_does_not_tell_of_its_changes_is_told_to(mariadb: Any, tmp
         ("y year", pa.array([0], pa.int8()), 0),
         ("y year", pa.array(["2024"]), 2024),
         ("n decimal(5,2)", pa.array([1.239]), Decimal("1.24")),
+        ("n decimal(5,2)", pa.array([1e-7]), Decimal("0.00")),
+        ("n decimal(65,30)", pa.array([0.1]), Decimal("0.100000000000000000000000000000")),
         ("f double", pa.array([Decimal("0.10")]), 0.1),
         ("f double", pa.array([2**53]), 2.0**53),
         ("f double(5,2)", pa.array([1.239]), 1.24),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from osiris_core.arrow_constants import int64_scalar
+from osiris_core.arrow_constants import int64_scalar, null_scalar
 from osiris_core.drivers.csv_text import as_text
 from osiris_core.drivers.sql_errors import DatabaseFailed
 
@@ -112,8 +112,10 @@ def check_multiple(numbers: Any, step: int) -> None:
 
 
 def rounded(values: Any, places: int) -> Any:
-    """Floating-point numbers with so many places, halves away from zero."""
-    return pc.round(values, places, "half_towards_infinity")
+    """Floating-point numbers with so many places, halves away from zero; those that have no more are left alone."""
+    more = pc.match_substring_regex(as_text(values), rf"\.\d{{{places}}}\d*[1-9]|e-")
+    nearest = pc.round(pc.if_else(more, values, null_scalar(values.type)), places, "half_towards_infinity")
+    return pc.if_else(more, nearest, values)
 
 
 def check_texts(texts: Any, pattern: str, what: str) -> Any:
