@@ -34,7 +34,8 @@ class PostgresWriter:
     Rows go by COPY in the wire's own types; a column of another type (jsonb, uuid, an enum) is read by the server from
     text. A value that does not fit is an error: nothing is cut off or left out, and nothing but a floating-point number
     is rounded, to its column's places. The table is never altered, and made only with create_if_missing. Columns that
-    the input lacks get their defaults. `rows_written` is what the server counted. A try after a lost answer does not write again.
+    the input lacks get their defaults. `rows_written` is what the server counted. A try
+    after a lost answer does not write again.
     """
 
     Config: ClassVar[type[PostgresWriterConfig]] = PostgresWriterConfig
