@@ -29,10 +29,18 @@ pytestmark = pytest.mark.timeout(IMAGE_TIMEOUT_S)
 
 
 class Socket:
-    """A socket in front of the engine's own: while it is away nobody answers, and all connections are broken."""
+    """
+    A socket in front of the engine's own: while it is away nobody answers, and all connections are broken.
+
+    Attributes:
+        piece_bytes: How much is passed on at once.
+        unanswered: Of the first request that holds these bytes the answer is lost, and the engine did what it asks for.
+    """
 
     def __init__(self, path: Path, engine: str) -> None:
         self._path, self._engine = path, engine
+        self.piece_bytes = 1 << 16
+        self.unanswered = b""
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self.come_back()
@@ -49,12 +57,18 @@ class Socket:
 
     def go_away(self) -> None:
         self._path.unlink(missing_ok=True)
-        for each in (self._listener, *list(self._open)):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
         for thread in self._threads:
             thread.join(5)
         self._threads.clear()
+
+    def cut(self) -> None:
+        """All connections break; who makes a new one is answered."""
+        for each in list(self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -76,7 +90,10 @@ class Socket:
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while data := source.recv(1 << 16):
+            while data := source.recv(self.piece_bytes):
+                if self.unanswered and self.unanswered in data:
+                    self.unanswered = b""
+                    source.shutdown(socket.SHUT_WR)
                 target.sendall(data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
@@ -176,6 +193,58 @@ def test_an_engine_that_is_restarted(
     assert report.status == "completed", report["error"]
     said = [event["message"] for event in read_events(run.events_file) if event["event"] == "log"]
     assert [line for line in said if line in {f"n{number}" for number in range(1, 7)}] == [f"n{n}" for n in range(1, 7)]
+
+
+def test_a_connection_that_is_cut(engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any) -> None:
+    """A worker's run goes on, each line once. Of a command without one the rest is lost: its step fails, and is over."""
+    there = context(tmp_path)
+    run = Run(settings, there, "echo n0; sleep 1; echo n1; sleep 3; echo n2; echo done > end.txt")
+    run.wait_until_said("n1")
+    engine.cut()
+    cut_s = time.monotonic()
+    report = run.report()
+    assert left_of(docker_client, there) == []
+    said = [event["message"] for event in read_events(run.events_file) if event["event"] == "log"]
+    if "engine" in settings:
+        assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost")
+        assert "its output was cut" in report["error"]["message"]
+        assert time.monotonic() - cut_s < 3
+        assert not (tmp_path / "session/artifacts/s0/end.txt").exists()
+        return
+    assert report.status == "completed", report["error"]
+    assert [line for line in said if line in ("n0", "n1", "n2")] == ["n0", "n1", "n2"]
+
+
+def test_bytes_come_one_by_one(engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any) -> None:
+    """The same output as ever."""
+    there = context(tmp_path)
+    engine.piece_bytes = 1
+    run = Run(settings, there, "seq 300; echo oops >&2; echo kept > kept.txt")
+    report = run.report()
+    assert report.status == "completed", report["error"]
+    artifacts = tmp_path / "session/artifacts/s0"
+    assert (artifacts / "stdout.log").read_text() == "".join(f"{number}\n" for number in range(1, 301))
+    assert (artifacts / "stderr.log").read_text() == "oops\n"
+    assert (artifacts / "kept.txt").read_text() == "kept\n"
+    assert left_of(docker_client, there) == []
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the connection that nobody answers on
+@pytest.mark.parametrize("settings", ["host"], indirect=True)
+@pytest.mark.parametrize("request_line", [b"POST /v1", b"/start HTTP"], ids=["create", "start"])
+def test_a_lost_answer_leaves_no_container(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any, request_line: bytes
+) -> None:
+    """The container is made, or started, and nobody was told: its step fails, and it is gone, and was the only one."""
+    there = context(tmp_path)
+    run = Run(settings, there, "echo ready; sleep 1", "sleep 300")
+    run.wait_until_said("ready")
+    engine.unanswered = request_line
+    report = run.report()
+    assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost"), report["error"]
+    assert [step["status"] for step in report["steps"]] == ["completed", "failed"]
+    assert left_of(docker_client, there) == []
+    gc.collect()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from adapters.docker_engine.errors import translate
 from adapters.docker_engine.handshake import RECEIVER, handshake
 from adapters.docker_engine.labels import run_labels
@@ -38,7 +36,8 @@ if TYPE_CHECKING:
     from osiris_core.step_context import StepContext
 
 KILLED = 137
-WAIT_S = 30.0
+END_GRACE_S = 0.5
+"""How long the engine may take to say that a command is over whose output has ended. It says so before that."""
 
 
 @dataclass(frozen=True)
@@ -214,18 +213,24 @@ class ContainerCommand:
             return 0
 
     def _end(self) -> tuple[int, bool]:
-        """The exit code, and whether it was for lack of memory. Waits for it."""
+        """
+        The exit code, and whether it was for lack of memory. To be called when its output ended.
+
+        Raises:
+            SandboxError: It goes on: only the connection ended, and with it what was still to come.
+        """
+        deadline_s = time.monotonic() + END_GRACE_S
         while True:
-            try:
-                with translate("the command was lost with its container"):
-                    self._client.api.wait(self.name, timeout=WAIT_S)
-                    state = self._client.api.inspect_container(self.name)["State"]
-                break
-            except SandboxError as exc:
-                if not isinstance(exc.__cause__, requests.exceptions.ReadTimeout):
-                    raise
-        code = int(state["ExitCode"])
-        return code, code == KILLED and bool(state["OOMKilled"])
+            with translate("the command was lost with its container"):
+                state = self._client.api.inspect_container(self.name)["State"]
+            if not state["Running"]:
+                code = int(state["ExitCode"])
+                return code, code == KILLED and bool(state["OOMKilled"])
+            if time.monotonic() > deadline_s:
+                raise SandboxError(
+                    "the connection to the command's container broke: its output was cut, and the command was ended"
+                )
+            time.sleep(0.02)
 
     def _stop(self) -> None:
         """Ask it to end, and kill all of it when it does not."""
