@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from adapters.docker_engine.check import engine_problems, host_problems
+from adapters.docker_engine.check import engine_info, engine_problems, host_problems, site_of
 from adapters.docker_engine.client import connect, is_local
 from adapters.docker_engine.command import driver_finder, other_drivers
 from adapters.docker_engine.config import DockerConfig
@@ -68,6 +68,7 @@ cpu: 2
         self._digests: dict[str, DigestQueue] = {}
         self._engine_runs: set[EngineRun] = set()
         self._places: dict[str, CommandPlace] = {}
+        self._sites: dict[str, str | None] = {}
 
     @property
     def known_gaps(self) -> Mapping[str, str]:
@@ -102,7 +103,9 @@ cpu: 2
                 problems += exc.problems
         try:
             with closing(connect()) as client:
-                problems += engine_problems(client, self.config)
+                info = engine_info(client)
+                self._sites[context.session_dir] = site_of(info)
+                problems += engine_problems(client, self.config, info)
                 problems += host_problems(client, self.config, prepared)
                 found = image_problems(client, self.config, {**os.environ, **context.environment})
                 problems += [replace(problem, key=f"docker.{problem.key}") for problem in found]
@@ -128,7 +131,14 @@ cpu: 2
             image_name=image.tag,
             network=self._network(run),
             inputs=inputs,
+            site=self._site(client, context),
         )
+
+    def _site(self, client: Client, context: ExecutionContext) -> str | None:
+        """Which engine it is: as it said in `prepare`, where that is known, as it takes its time to answer."""
+        if context.session_dir in self._sites:
+            return self._sites.pop(context.session_dir)
+        return site_of(engine_info(client))
 
     @property
     def outlives_controller(self) -> bool:
@@ -170,6 +180,7 @@ cpu: 2
             run.session.journal,
             run.redactor,
             resume=context.resume,
+            why_to_stop=run.session.why_to_stop,
             find_driver=driver_finder(place, run.prepared.environment),
         )
 
@@ -180,6 +191,7 @@ cpu: 2
 
     def release(self, run: Run) -> None:
         session_dir = str(run.session.layout.root) if run.session is not None else ""
+        self._sites.pop(session_dir, None)
         client = self._clients.pop(session_dir, None)
         digests = self._digests.pop(session_dir, None)
         if digests is not None:
@@ -190,6 +202,7 @@ cpu: 2
             if place is not None:
                 place.clear()
         except SandboxError as exc:  # what came home is home all the same
+            run.left_behind = str(exc)
             self._say(run, str(exc), "warning")
         finally:
             if client is not None:

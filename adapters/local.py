@@ -90,6 +90,7 @@ class LocalAdapter(ExecutionAdapter):
             run.session.journal,
             run.redactor,
             resume=context.resume,
+            why_to_stop=run.session.why_to_stop,
             find_driver=debugged_drivers(context.debug_step) if context.debug_step else DriverRegistry.get,
         )
         self._engine_runs.add(engine_run)

@@ -33,7 +33,7 @@ def end_place(session: Session, recorded: dict[str, Any]) -> None:
     Raises:
         OsirisError: That cannot be had now; `osiris runs gc` may find it later.
     """
-    if recorded.get("token") is None:
+    if recorded.get("token") is None or recorded.get("freed"):
         return
     earlier = EarlierRun(session.layout, recorded)
     try:
@@ -51,11 +51,10 @@ def end_earlier_attempt(session: Session) -> str | None:
     """
     End what an earlier attempt in a session still has elsewhere; what to say when that cannot be done.
 
-    Whatever it does from then on reaches nobody: its events and results are fetched by nobody any more.
+    Also of an attempt that has a report: its controller may have given up a place that it could not reach. What that
+    does from then on reaches nobody: its events and results are fetched by nobody any more.
     """
     recorded = session.earlier
-    if recorded.get("token") is None or EarlierRun(session.layout, recorded).report is not None:
-        return None
     try:
         end_place(session, recorded)
     except OsirisError as exc:

@@ -213,9 +213,14 @@ class Session:
         self.record(attempt=attempt, first_attempt=first)
 
     def record(self, **facts: Any) -> None:
-        """Add to what is written down of the run: its token before anything is made for it, its native id after."""
+        """
+        Add to what is written down of the run: its token before anything is made for it, its native id after.
+
+        Nothing is written into a directory that is another run's by now.
+        """
         self.recorded |= facts
-        write_json(self.layout.run_file, self.recorded)
+        if self.is_ours:
+            write_json(self.layout.run_file, self.recorded)
 
     @property
     def is_ours(self) -> bool:
@@ -228,11 +233,18 @@ class Session:
             return os.path.samestat(os.fstat(self._lock_fd), self.layout.lock_file.stat())
         return True
 
+    def why_to_stop(self) -> str | None:
+        """Somebody asks for it in the directory, or it is another run's by now; None while neither is so."""
+        if not self.is_ours:
+            return f"{self.layout.root} is another run's by now"
+        return cancel_request(self.layout)
+
     def close(self) -> None:
-        """Let go of the directory; what only the run needed is removed."""
+        """Let go of the directory; what only the run needed is removed, unless it is another run's by now."""
         try:
             if self._lock_fd >= 0:
                 self.journal.close()
+            if self._lock_fd >= 0 and self.is_ours:
                 shutil.rmtree(self.layout.work_dir, ignore_errors=True)
                 with suppress(OSError):
                     self.layout.cancel_file.unlink(missing_ok=True)

@@ -29,6 +29,8 @@ SUMMARY_LIMIT_S = 60.0
 """How long an engine whose steps are over may take to write down what they came to."""
 PACKING_LIMIT_S = 3600.0
 """How long a worker may take to pack its results, while it says that it lives."""
+END_LIMIT_S = 5.0
+"""How long after a worker said that its run is over the last events of it may take to come."""
 RECONNECTS = 3
 """How often in a row a connection may break without one new event."""
 
@@ -160,6 +162,12 @@ class FollowedRun:
             if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
                 raise ExecutionError(
                     "the worker did not end the run when it had to", failure_class=FailureClass.ADAPTER_BUG
+                )
+            over_s = client.over_since_s
+            if self._turn is None and over_s is not None and now_s > over_s + END_LIMIT_S:
+                raise ExecutionError(
+                    "the worker says that the run is over, and the end of its journal is gone",
+                    failure_class=FailureClass.INFRA_LOST,
                 )
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
 

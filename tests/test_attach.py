@@ -22,7 +22,7 @@ from tests.test_process_adapter import nothing_left, start_cli
 from tests.worker_process import DRIVERS, NAP, alive, running, step, wait_for
 
 if TYPE_CHECKING:
-    from osiris_core import ExecutionAdapter
+    from osiris_core import ExecutionAdapter, RunReport
 
 OSIRIS = [sys.executable, "-m", "osiris_core.cli.main"]
 LONG = [step("Write", "a"), step("Sleep", "b", config={"seconds": 30}, needs=["a"]), step("Write", "c", needs=["b"])]
@@ -231,13 +231,73 @@ def test_a_late_writer_publishes_nothing(tmp_path: Path) -> None:
         newer = adapter.run({"pipeline": "p", "steps": [step("Write")]}, ExecutionContext(session_dir=str(session)))
     thread.join()
     assert newer.succeeded
-    assert reports[0].status == "failed"
+    assert reports[0].status == "cancelled"
     assert "another run's" in reports[0]["error"]["message"]
     assert json.loads((session / "status.json").read_text()) == newer.to_json()
     assert {path.name for path in session.rglob("artifacts/*/*")} == {"out.bin"}
     assert "nap" not in events.read_text()
     late.close()
     shutil.rmtree(tmp_path / "moved away")
+
+
+@pytest.mark.parametrize("late", ["local", "process"])
+def test_a_late_writer_leaves_a_run_under_way_alone(tmp_path: Path, late: str) -> None:
+    """It stops at once, and takes nothing of the newer run away: no folder, nothing that was written down."""
+    session = tmp_path / "session"
+    events = session / "events.jsonl"
+    reports: dict[str, RunReport] = {}
+    first = threading.Event()
+
+    def run(name: str, adapter: ExecutionAdapter, *steps: dict[str, Any]) -> None:
+        with adapter:
+            context = ExecutionContext(session_dir=str(session))
+            reports[name] = adapter.run({"pipeline": "p", "steps": steps}, context)
+        first.set()
+
+    old = [step("Sleep", "old", config={"seconds": 30}), step("Write", "older", needs=["old"])]
+    late_adapter = AdapterFactory.create(late, code=[str(DRIVERS)])
+    threads = [threading.Thread(target=run, args=("old", late_adapter, *old))]
+    threads[0].start()
+    wait_for(lambda: events.exists() and "step.start" in events.read_text())
+    shutil.rmtree(session)
+    line = f"echo one > one.txt; until test -e {tmp_path}/go; do sleep 0.1; done; echo two > two.txt"
+    new = {"id": "new", "driver": "command", "config": {"shell": line, "artifacts": ["*.txt"]}}
+    threads.append(threading.Thread(target=run, args=("new", AdapterFactory.create("local"), new)))
+    threads[1].start()
+    wait_for(lambda: events.exists() and "step.start" in events.read_text())
+    recorded = (session / "run.json").read_text()
+    assert first.wait(20)
+    assert reports["old"].status in ("cancelled", "failed")
+    assert (session / "run.json").read_text() == recorded
+    (tmp_path / "go").touch()
+    threads[1].join()
+    assert reports["new"].succeeded, reports["new"]["error"]
+    assert {item["path"] for item in reports["new"].artifacts} >= {"new/one.txt", "new/two.txt"}
+    assert json.loads((session / "run.json").read_text()) == json.loads(recorded)
+    assert {path.name for path in session.glob("artifacts/*")} == {"new"}
+    threads[0].join()
+
+
+def test_a_session_that_is_taken_away_ends_its_run(tmp_path: Path) -> None:
+    """A worker whose journal is gone says that it is over and shows no event of it: nobody waits for that for ever."""
+    session = tmp_path / "session"
+    events = session / "events.jsonl"
+    reports = []
+    adapter = AdapterFactory.create("process")
+    lines = ["sleep 2", "echo late"]
+    steps = [{"id": f"s{n}", "driver": "command", "config": {"shell": line}} for n, line in enumerate(lines)]
+    steps[1]["needs"] = ["s0"]
+    context = ExecutionContext(session_dir=str(session))
+    thread = threading.Thread(target=lambda: reports.append(adapter.run({"pipeline": "p", "steps": steps}, context)))
+    thread.start()
+    wait_for(lambda: events.exists() and "step.start" in events.read_text())
+    shutil.rmtree(session)
+    thread.join(25)
+    assert reports, "the controller waits for ever"
+    assert reports[0].status == "failed"
+    assert reports[0]["error"]["failure_class"] == "infra_lost"
+    adapter.close()
+    nothing_left(tmp_path)
 
 
 # Where the engine is in the controller.

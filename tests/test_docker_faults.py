@@ -6,18 +6,23 @@ import gc
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adapters.docker_engine.removal import remove_container
+from adapters.docker_engine.removal import remove_container, remove_volume
 from osiris_core import AdapterFactory, ExecutionContext, read_events
+from osiris_core.errors import NotAttached
 from osiris_core.testing.parity_compare import journal_faults
 from tests.test_docker_adapter import IMAGE_TIMEOUT_S, context, left_of
+from tests.worker_process import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +39,7 @@ class Socket:
 
     Attributes:
         piece_bytes: How much is passed on at once.
+        instead: What is passed on instead of what, of the same length.
         unanswered: Of the first request that holds these bytes the answer is lost, and the engine did what it asks for.
     """
 
@@ -41,6 +47,7 @@ class Socket:
         self._path, self._engine = path, engine
         self.piece_bytes = 1 << 16
         self.unanswered = b""
+        self.instead = (b"", b"")
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self.come_back()
@@ -94,7 +101,7 @@ class Socket:
                 if self.unanswered and self.unanswered in data:
                     self.unanswered = b""
                     source.shutdown(socket.SHUT_WR)
-                target.sendall(data)
+                target.sendall(data.replace(*self.instead) if self.instead[0] else data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
@@ -196,7 +203,7 @@ def test_an_engine_that_is_restarted(
 
 
 def test_a_connection_that_is_cut(engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any) -> None:
-    """A worker's run goes on, each line once. Of a command without one the rest is lost: its step fails, and is over."""
+    """A worker's run goes on, each line once. Of a command without one the rest is lost: its step fails, and ends."""
     there = context(tmp_path)
     run = Run(settings, there, "echo n0; sleep 1; echo n1; sleep 3; echo n2; echo done > end.txt")
     run.wait_until_said("n1")
@@ -288,3 +295,114 @@ def test_a_killed_container_of_a_command_is_lost(settings: dict[str, Any], tmp_p
     assert [step["status"] for step in report["steps"]] == ["completed", "failed"]
     assert (tmp_path / "session/artifacts/s0/first.txt").read_text() == "first\n"
     assert left_of(docker_client, there) == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is away is soon given up."""
+    monkeypatch.setattr("adapters.docker_engine.sandbox.RESTART_PATIENCE_S", 0.5)
+    monkeypatch.setattr("adapters.docker_engine.sandbox.remove_container", partial(remove_container, patience_s=0.5))
+    monkeypatch.setattr("adapters.docker_engine.sandbox.remove_volume", partial(remove_volume, patience_s=0.5))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
+@pytest.mark.parametrize("settings", ["docker"], indirect=True)
+def test_what_was_given_up_is_ended_by_the_next_attempt(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any
+) -> None:
+    """The report is there, and so is the container: it is ended before a step starts; before that, it is warned of."""
+    there = context(tmp_path)
+    run = Run(settings, there, "echo ready; sleep 300")
+    run.wait_until_said("ready")
+    engine.go_away()
+    report = run.report()
+    assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost")
+    assert "osiris runs gc" in json.dumps(list(read_events(run.events_file)))
+    assert left_of(docker_client, there) != []
+    manifest = {"pipeline": "docker-fault", "steps": [{"id": "s0", "driver": "command", "config": {"shell": "true"}}]}
+    engine.come_back()
+    with AdapterFactory.create("local") as adapter:
+        again = adapter.run(manifest, replace(there, resume=True))
+    assert (again.status, again["attempt"]) == ("completed", 2)
+    assert left_of(docker_client, there) == []
+    gc.collect()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
+def test_a_chain_stays_where_its_place_may_go_on(
+    engine: Socket, worker_image: str, tmp_path: Path, docker_client: Any
+) -> None:
+    """Nobody can tell whether the container has come to the step that may not run twice: it is named, and not run."""
+    there = context(tmp_path)
+    paid = tmp_path / "paid"
+    steps = [
+        {
+            "id": "waits",
+            "driver": "command",
+            "config": {"shell": "echo ready; sleep 5"},
+            "retry": {"attempts": 2},
+        },
+        {"id": "pays", "driver": "command", "needs": ["waits"], "config": {"shell": f"echo paid >> {paid}"}},
+    ]
+    reports = []
+    with AdapterFactory.create("fallback", chain=[{"type": "docker", "image": worker_image}, "local"]) as adapter:
+        manifest = {"pipeline": "docker-fault", "steps": steps}
+        thread = threading.Thread(target=lambda: reports.append(adapter.run(manifest, there)))
+        thread.start()
+        events = tmp_path / "session/events.jsonl"
+        wait_for(lambda: events.exists() and any(event.get("message") == "ready" for event in read_events(events)))
+        engine.go_away()
+        thread.join(60)
+    (report,) = reports
+    assert (report.status, report["environment"], report["attempt"]) == ("failed", "docker", 1)
+    assert "step 'pays' may be running where it was" in report["fallback"]["stayed"]
+    assert not paid.exists()
+    with open(there.session_dir + "/status.json", encoding="utf-8") as file:
+        assert json.load(file) == report.to_json()
+    engine.come_back()
+    with AdapterFactory.create("docker") as adapter:
+        for item in adapter.leftovers([]):
+            if item.session_dir == there.session_dir:
+                item.remove()
+    assert left_of(docker_client, there) == []
+    gc.collect()
+
+
+@pytest.mark.parametrize("settings", ["docker"], indirect=True)
+def test_another_engine_is_not_believed(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any
+) -> None:
+    """That it knows no such container says nothing of the run: nothing is concluded, and both are named."""
+    there = context(tmp_path)
+    manifest = {
+        "pipeline": "docker-fault",
+        "steps": [{"id": "s0", "driver": "command", "config": {"shell": "echo ready; sleep 2; echo kept > kept.txt"}}],
+    }
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    (tmp_path / "c.json").write_text(json.dumps({"type": "docker", **settings}))
+    argv = [sys.executable, "-m", "osiris_core.cli.main", "run", "m.json", "--config", "c.json"]
+    controller = subprocess.Popen(
+        [*argv, "--session-dir", there.session_dir],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    events = tmp_path / "session/events.jsonl"
+    wait_for(lambda: events.exists() and any(event.get("message") == "ready" for event in read_events(events)))
+    controller.kill()
+    controller.wait()
+    ours = docker_client.api.info()["ID"]
+    theirs = "X" * len(ours)
+    engine.instead = (ours.encode(), theirs.encode())
+    recorded = (tmp_path / "session/run.json").read_text()
+    adapter = AdapterFactory.create("docker", **settings)
+    with pytest.raises(NotAttached, match=f"Docker Engine {ours}, and this is Docker Engine {theirs}"):
+        adapter.attach(there.session_dir)
+    assert json.loads((tmp_path / "session/run.json").read_text())["token"] == json.loads(recorded)["token"]
+    engine.instead = (b"", b"")
+    report = adapter.attach(there.session_dir)
+    assert (report.status, report["attempt"]) == ("completed", 1), report["error"]
+    adapter.close()
+    assert docker_client.api.containers(all=True, filters={"label": f"osiris.session_dir={there.session_dir}"}) == []

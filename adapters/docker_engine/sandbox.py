@@ -62,6 +62,7 @@ class DockerSandbox:
         session_dir: Where the run is written down; in the labels too.
         network: The network's name, `none` for none.
         inputs: Files of this machine to mount read-only.
+        site: Which engine it is.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class DockerSandbox:
         image_name: str = "",
         network: str = "none",
         inputs: Iterable[str] = (),
+        site: str | None = None,
     ) -> None:
         self.work_dir = WORK_DIR
+        self.site = site
         self.python = python
         self.name = f"osiris-{token}"
         self._scratch = f"{self.name}-tmp"
