@@ -29,7 +29,7 @@ from osiris_core.errors import (
 from osiris_core.recorded_settings import recordable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from osiris_core.collection import Run
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
     from osiris_core.report import RunReport
+
+
+OWN_GAPS = {"retries-used-up": "a step that has no room on one target is tried on the next"}
 
 
 class FallbackConfig(AdapterConfig):
@@ -91,6 +94,16 @@ chain:
         super().__init__(config)
         self._targets = list(_made(self.config))
         self._courses: dict[str, Course] = {}
+
+    @property
+    def environments(self) -> Collection[str]:
+        return {target.name for target in self._targets}
+
+    @property
+    def known_gaps(self) -> Mapping[str, str]:
+        """Those of the target that runs would be on now, and its own."""
+        usable = (target.adapter.known_gaps for target in self._targets if target.unusable() is None)
+        return {**next(usable, {}), **OWN_GAPS}
 
     def prepare(self, manifest: str | Path | Mapping[str, object] | Manifest, context: ExecutionContext) -> PreparedRun:
         tried: list[dict[str, Any]] = []
