@@ -68,8 +68,8 @@ class SessionLayout:
         return self.root / "work"
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Replace a JSON file as a whole: a reader sees the old one or the new one."""
+def write_json(path: Path, data: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Replace a JSON file as a whole: a reader sees the old one or the new one; if `durable`, after a power cut too."""
     folder, name = os.path.split(path)
     beside = f"{folder}/.{name}.{os.getpid()}"
     # Without indentation json's fast encoder is at work. What is no text in UTF-8 is escaped, as in the journal.
@@ -80,13 +80,27 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         try:
             while content:
                 content = content[os.write(fd, content) :]
+            if durable:
+                os.fdatasync(fd)
         finally:
             os.close(fd)
         put_in_place(beside, str(path))
+        if durable:
+            _sync_folder(folder)
     except BaseException:
         with suppress(OSError):
             os.unlink(beside)  # noqa: PTH108
         raise
+
+
+def _sync_folder(folder: str) -> None:
+    """The names in it are on the disk on return, as far as its file system can be asked for that."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def overwrite_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -212,15 +226,15 @@ class Session:
         self.attempt = self.journal.attempt = attempt
         self.record(attempt=attempt, first_attempt=first)
 
-    def record(self, **facts: Any) -> None:
+    def record(self, *, durable: bool = False, **facts: Any) -> None:
         """
         Add to what is written down of the run: its token before anything is made for it, its native id after.
 
-        Nothing is written into a directory that is another run's by now.
+        What is `durable` outlives this machine's power. In a directory that is another run's by now nothing is written.
         """
         self.recorded |= facts
         if self.is_ours:
-            write_json(self.layout.run_file, self.recorded)
+            write_json(self.layout.run_file, self.recorded, durable=durable)
 
     @property
     def is_ours(self) -> bool:

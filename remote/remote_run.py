@@ -111,7 +111,8 @@ class RemoteRun(FollowedRun):
         self._stop_if_cancelled()
         self._placed = True
         site = getattr(self._sandbox, "site", None)
-        self._session.record(token=self._token, **({"site": site} if site is not None else {}))
+        marks = {"token": self._token, **({"site": site} if site is not None else {})}
+        self._session.record(durable=getattr(self._sandbox, "elsewhere", True), **marks)
         self._name(self._have_place())
         self._stop_if_cancelled()
         started_s = monotonic()

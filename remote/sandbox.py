@@ -75,7 +75,8 @@ class Sandbox(Protocol):
         python: The interpreter inside it.
         reads_in_place: Source paths of input files that are there without being sent, and where (mounts).
 
-    Two more may be there:
+    Three more may be there:
+        elsewhere (bool): What is made goes on when this machine loses its power; true where nothing is said.
         frugal (bool): Each message to the worker is a request that takes its time and is counted. A small package then
             goes in front of the first message, without `put`; the worker says how it is and what the run came to
             unasked, and packs what comes home into one file (`folders.RESULT_FILE`) for `get`.

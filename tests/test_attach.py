@@ -86,6 +86,25 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     nothing_left(tmp_path)
 
 
+def test_what_is_to_be_typed_has_the_settings_of_the_run(tmp_path: Path) -> None:
+    """Of an attached run too, though it was given none of them: adapter, configuration, variables; and no secret."""
+    (tmp_path / "c.json").write_text(json.dumps({"type": "process", "start_timeout_s": 70}))
+    fails = {"id": "b", "driver": "command", "config": {"shell": 'echo ready; sleep 2; exit "$CODE"'}}
+    (tmp_path / "m.json").write_text(json.dumps({"pipeline": "p", "steps": [fails]}))
+    asked = ["run", "m.json", "--config", "c.json", "--env", "CODE=3", "--env", "TOKEN", "--session-dir", "session"]
+    surroundings = {**os.environ, "TOKEN": SECRET}
+    controller = subprocess.Popen([*OSIRIS, *asked], cwd=tmp_path, env=surroundings, stderr=subprocess.DEVNULL)
+    events = tmp_path / "session/events.jsonl"
+    wait_for(lambda: events.exists() and '"ready"' in events.read_text())
+    controller.kill()
+    controller.wait()
+    attached = osiris(tmp_path, "runs", "attach", "./session")
+    (line,) = [line for line in attached.stdout.splitlines() if line.startswith("go on")]
+    wanted = "osiris run m.json --adapter process --config FILE --resume --session-dir"
+    assert line.split(maxsplit=2)[2] == f"{wanted} {tmp_path}/session --env CODE=3 --env TOKEN"
+    nothing_left(tmp_path)
+
+
 def test_an_orphan_is_cancelled(tmp_path: Path) -> None:
     """In its place, with everything below it; what had completed comes home."""
     orphan(tmp_path, [step("Write", "a"), step("Escape", "b", config={"stay": True}, needs=["a"])], "escaped")
