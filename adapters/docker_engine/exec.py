@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.docker_engine.errors import translate
+from adapters.docker_engine.errors import EngineUnreachable, NotThere, translate
 from adapters.docker_engine.handshake import RECEIVER, handshake
 from adapters.docker_engine.labels import run_labels
 from adapters.docker_engine.lending import lend
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from osiris_core.step_context import StepContext
 
 KILLED = 137
+LATE_S = 5.0
+"""How long after an answer was lost what was asked for may still come."""
 END_GRACE_S = 0.5
 """How long the engine may take to say that a command is over whose output has ended. It says so before that."""
 
@@ -135,13 +137,31 @@ class ContainerCommand:
         )
         self._place.made.add(self.name)
         cleanup.callback(self._remove)
-        with translate("the command's container cannot be made"):
-            body = container_body(spec, self._place.config)
-            self._client.api.create_container_from_config(body, self.name, self._place.config.platform)
+        try:
+            with translate("the command's container cannot be made"):
+                body = container_body(spec, self._place.config)
+                self._client.api.create_container_from_config(body, self.name, self._place.config.platform)
+        except EngineUnreachable:
+            self._wait_for_what_was_asked_for()
+            raise
         if self._workspace is not None and self._place.config.user is not None:
             uid, gid = uid_gid(self._client, self.name, self._place.config.user)
             for folder in (self._workspace, scratch):
                 cleanup.callback(lend(folder, uid, gid))
+
+    def _wait_for_what_was_asked_for(self) -> None:
+        """The answer may be all that was lost: what is made a moment later is to be there when it is removed."""
+        deadline_s = time.monotonic() + LATE_S
+        while time.monotonic() < deadline_s:
+            try:
+                with translate("the command's container cannot be looked at"):
+                    self._client.api.inspect_container(self.name)
+            except NotThere:
+                time.sleep(0.1)
+            except SandboxError:
+                return
+            else:
+                return
 
     def _scratch(self) -> Path:
         """A folder of ours beside the step's own, for what programs put into /tmp: the image cannot be written to."""
