@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.docker_engine.check import engine_info, engine_problems, host_problems, site_of
 from adapters.docker_engine.client import connect, is_local
 from adapters.docker_engine.command import driver_finder, other_drivers
 from adapters.docker_engine.config import DockerConfig
 from adapters.docker_engine.exec import CommandPlace
-from adapters.docker_engine.gc import find_leftovers
+from adapters.docker_engine.gc import find_leftovers, remove_commands
 from adapters.docker_engine.sandbox import DockerSandbox
 from adapters.docker_engine.spec import network_of
 from adapters.docker_image.check import image_problems
@@ -161,6 +161,7 @@ cpu: 2
         from osiris_core.engine_run import EngineRun  # brings pyarrow: 60 ms for runs whose engine is elsewhere
 
         assert run.session is not None
+        run.session.record(commands_elsewhere=True)
         client = self._connect(context)
         image = self._image(client, run, context)
         place = self._places[context.session_dir] = CommandPlace(
@@ -183,6 +184,12 @@ cpu: 2
             why_to_stop=run.session.why_to_stop,
             find_driver=driver_finder(place, run.prepared.environment),
         )
+
+    def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:
+        if self.config.engine != "host":
+            return super().abandon(run, context, recorded)
+        with closing(connect()) as client:
+            return remove_commands(client, context.session_dir)
 
     def stop(self, reason: str) -> None:
         super().stop(reason)

@@ -411,7 +411,7 @@ class ExecutionAdapter(AdapterHooks):
                 if phase == "collect":
                     run.left_behind = run.left_behind or str(exc)
                 interrupt = exc if isinstance(exc, KeyboardInterrupt) else interrupt
-        if run.left_behind is None and "token" in run.session.recorded:
+        if run.left_behind is None and run.session.has_something_elsewhere:
             with suppress(OSError):
                 run.session.record(freed=True)
         return interrupt

@@ -9,6 +9,7 @@ from osiris_core.context import ExecutionContext
 from osiris_core.earlier_run import EarlierRun
 from osiris_core.errors import ConfigError, OsirisError
 from osiris_core.factory import AdapterFactory
+from osiris_core.session import made_elsewhere
 
 if TYPE_CHECKING:
     from osiris_core.adapter import ExecutionAdapter
@@ -33,7 +34,7 @@ def end_place(session: Session, recorded: dict[str, Any]) -> None:
     Raises:
         OsirisError: That cannot be had now; `osiris runs gc` may find it later.
     """
-    if recorded.get("token") is None or recorded.get("freed"):
+    if not made_elsewhere(recorded):
         return
     earlier = EarlierRun(session.layout, recorded)
     try:

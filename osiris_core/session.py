@@ -211,6 +211,11 @@ class Session:
             {"status": "running", "session_id": self.session_id, "attempt": self.attempt, "started_at": now},
         )
 
+    @property
+    def has_something_elsewhere(self) -> bool:
+        """Whether anything was made for the run, or may have been, that outlives this process."""
+        return made_elsewhere(self.recorded)
+
     def run_key(self, *, resume: bool) -> str:
         """
         A name for the run that is unique anywhere: made up, or the earlier run's where this one resumes it.
@@ -342,6 +347,11 @@ def recorded_run(layout: SessionLayout) -> dict[str, Any]:
     if not isinstance(recorded.get("attempt"), int) or "prepared" not in recorded or not recorded.get("session_id"):
         raise PreparationError([Problem("there is no session here (no run.json)", file=str(layout.root))])
     return recorded
+
+
+def made_elsewhere(recorded: Mapping[str, Any]) -> bool:
+    """Whether of a run that is `recorded` something may be somewhere else: its place, or containers of its commands."""
+    return (recorded.get("token") is not None or bool(recorded.get("commands_elsewhere"))) and not recorded.get("freed")
 
 
 def ask_to_cancel(layout: SessionLayout, reason: str) -> None:

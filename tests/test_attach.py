@@ -429,6 +429,24 @@ def test_commands_of_a_dead_engine_are_ended(tmp_path: Path, docker_client: Any)
     assert (left, len(first)) == ([], 1)
 
 
+def test_commands_of_a_dead_engine_are_ended_by_a_resume_too(tmp_path: Path, docker_client: Any) -> None:
+    """Whatever adapter that is on: before a step starts."""
+    wanted = {"label": f"osiris.session_dir={tmp_path / 'session'}"}
+    nap = {"id": "nap", "driver": "command", "config": {"shell": "sleep 60"}}
+    (tmp_path / "m.json").write_text(json.dumps({"pipeline": "p", "steps": [nap]}))
+    (tmp_path / "c.yaml").write_text("type: docker\nengine: host\nimage: osiris-base:bookworm\n")
+    argv = [*OSIRIS, "run", "m.json", "--config", "c.yaml", "--session-dir", "session"]
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as controller:
+        wait_for(lambda: docker_client.api.containers(filters=wanted))
+        controller.kill()
+    looks = {"id": "nap", "driver": "command", "config": {"shell": "true"}}
+    with AdapterFactory.create("local") as adapter:
+        context = ExecutionContext(session_dir=str(tmp_path / "session"), resume=True)
+        report = adapter.run({"pipeline": "p", "steps": [looks]}, context)
+    assert (report.status, report["attempt"]) == ("completed", 2)
+    assert docker_client.api.containers(all=True, filters=wanted) == []
+
+
 # What is written down.
 
 
