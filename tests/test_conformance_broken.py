@@ -215,7 +215,66 @@ BREAKAGES: dict[str, Breakage] = {
     "compiled-by-osiris": after(lambda it: it.report.update(artifacts=[]), "report: "),
 }
 
+
+def _wreck_attached(it: Results) -> None:
+    it.path("last/last.txt").write_bytes(b"others")
+    it.report["timings"]["steps_ms"] += 5000
+    it.step("naps")["status"] = "skipped"
+
+
+def _wreck_cancelled(it: Results) -> None:
+    it.reword("nobody wants it", "?")
+    it.path("first/first.txt").unlink()
+
+
+def _wreck_whole(it: Results) -> None:
+    it.report.update(attempt="1", environment="another")
+    it.report["artifacts"] = [item for item in it.report["artifacts"] if item["path"] != "writes/copy.txt"]
+    for event in it.events:
+        if event.get("message") == "with ***":
+            event["message"] = "?"
+
+
+def _wreck_late(it: Results) -> None:
+    if "late" in {step["step_id"] for step in it.report["steps"]}:
+        it.step("late")["status"] = "failed"
+        it.report["error"]["failure_class"] = "infra_lost"
+
+
+def _wreck_files(it: Results) -> None:
+    it.path("writes/empty").write_bytes(b"not")
+    it.path("writes/many/7").unlink()
+
+
+WRECKED: tuple[tuple[Breakage, dict[str, tuple[str, ...]]], ...] = (
+    (
+        after(_wreck_attached, ""),
+        {"attach-goes-on": ("last/last.txt is not there", "the times do not add up", "its steps are")},
+    ),
+    (elsewhere(_wreck_cancelled, ""), {"orphan-is-cancelled": ("the reason is not in", "did not come home")}),
+    (
+        after(_wreck_whole, ""),
+        {
+            "report-has-its-keys": ("'attempt' of the report is a str", "calls itself"),
+            "artifacts-are-verified": ("writes/copy.txt is not in the report", "listed and there, but not both"),
+            "secret-is-in-no-file": ("what the step printed of it is not masked",),
+        },
+    ),
+    (
+        after(_wreck_late, ""),
+        {"timeout-leaves-nothing": ("it says",), "timeout-keeps-what-was-done": ("the steps are said to be",)},
+    ),
+    (after(_wreck_files, ""), {"large-and-many-files": ("the empty file is not", "of 300 files 299 came home")}),
+)
+"""Adapters that damage several things of one run, each of which is to be found."""
+
 MORE: tuple[tuple[str, Breakage], ...] = (
+    *(
+        (name, like(wrecked, words))
+        for wrecked, found in WRECKED
+        for name, sentences in found.items()
+        for words in sentences
+    ),
     ("status-is-true", like(BUFFERS, "while it ran, status.json said nothing")),
     ("artifacts-are-verified", like(SLOVEN, "writes/copy.txt is not what the report says of it")),
     ("one-controller", like(TAKES_OVER, "its artifact is missing")),
