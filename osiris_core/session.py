@@ -241,6 +241,16 @@ class Session:
         if self.is_ours:
             write_json(self.layout.run_file, self.recorded, durable=durable)
 
+    def check_journal(self) -> None:
+        """
+        See that what earlier attempts wrote can still be read, before anything is written behind it.
+
+        Raises:
+            JournalDamaged: It cannot, with the line.
+        """
+        for _ in read_events(self.layout.events_file) if self.attempt > 1 else ():
+            pass
+
     @property
     def is_ours(self) -> bool:
         """
@@ -351,7 +361,9 @@ def recorded_run(layout: SessionLayout) -> dict[str, Any]:
 
 def made_elsewhere(recorded: Mapping[str, Any]) -> bool:
     """Whether of a run that is `recorded` something may be somewhere else: its place, or containers of its commands."""
-    return (recorded.get("token") is not None or bool(recorded.get("commands_elsewhere"))) and not recorded.get("freed")
+    return (isinstance(recorded.get("token"), str) or bool(recorded.get("commands_elsewhere"))) and not recorded.get(
+        "freed"
+    )
 
 
 def ask_to_cancel(layout: SessionLayout, reason: str) -> None:

@@ -136,6 +136,7 @@ class ContainerCommand:
             stdin_once=True,
         )
         self._place.made.add(self.name)
+        lent = cleanup.enter_context(ExitStack())  # files are taken back when nobody is there who makes more of them
         cleanup.callback(self._remove)
         try:
             with translate("the command's container cannot be made"):
@@ -147,7 +148,7 @@ class ContainerCommand:
         if self._workspace is not None and self._place.config.user is not None:
             uid, gid = uid_gid(self._client, self.name, self._place.config.user)
             for folder in (self._workspace, scratch):
-                cleanup.callback(lend(folder, uid, gid))
+                lent.callback(lend(folder, uid, gid))
 
     def _wait_for_what_was_asked_for(self) -> None:
         """The answer may be all that was lost: what is made a moment later is to be there when it is removed."""

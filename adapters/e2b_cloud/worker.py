@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.e2b_cloud.errors import E2BUnreachable, NothingThere, NotNow, translate
 from adapters.e2b_cloud.patience import patiently
 from adapters.e2b_cloud.transport import open_connected, open_started
+from osiris_core.context import SURROUNDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +90,7 @@ class WorkerProcess:
             self._loop,
             self._commands,
             command,
-            {MARKER: self._token, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            {MARKER: self._token, **SURROUNDINGS},
             user=self._config.user,
             count=self._count,
             timeout_s=self._config.request_timeout_s,

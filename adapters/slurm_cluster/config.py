@@ -11,9 +11,8 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 from osiris_core.command_settings import CommandSettings
 from osiris_core.errors import PreparationError, Problem
 from remote.config import RemoteConfig
-from remote.requirements import requirement_problem
+from remote.requirements import Requirements  # noqa: TC001 - pydantic needs it at run time
 
-MODES = ("job", "array", "pilot", "interactive")
 _OURS = {
     "array", "a", "chdir", "D", "comment", "error", "e", "export", "export-file", "get-user-env", "input", "i",
     "open-mode", "output", "o", "parsable", "quiet", "Q", "test-only", "wait", "W", "wrap", "help", "usage", "version",
@@ -98,7 +97,7 @@ class SlurmConfig(CommandSettings, RemoteConfig):
         description="The interpreter on the nodes. Default: that of the environment that `osiris adapters setup "
         "slurm` made in shared_dir, else the one that runs this.",
     )
-    packages: tuple[str, ...] = Field(
+    packages: Requirements = Field(
         default=(),
         description="What `osiris adapters setup slurm` installs beside what every worker needs: names with versions.",
         examples=[["scipy>=1.14"]],
@@ -171,14 +170,6 @@ class SlurmConfig(CommandSettings, RemoteConfig):
     drain_s: float = Field(
         default=120.0, ge=0, description="How long before its time limit a pilot takes no further run."
     )
-
-    @field_validator("packages")
-    @classmethod
-    def _are_requirements(cls, items: tuple[str, ...]) -> tuple[str, ...]:
-        problems = [f"{item!r}: {problem}" for item in items if (problem := requirement_problem(item)) is not None]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return items
 
     @field_validator("additional_options")
     @classmethod

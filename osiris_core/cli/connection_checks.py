@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.cli.catalogue import drivers
 from osiris_core.cli.check import Check
 from osiris_core.connections import ConnectionBook
-from osiris_core.errors import DriverNotInstalled
-from osiris_core.lifting import marked_in_connection
+from osiris_core.errors import DriverNotInstalled, Problem
+from osiris_core.lifting import connection_models, marked_in_connection
 from osiris_core.redaction import Redactor
 from osiris_core.secret_sources import find_value, how_to_give
 from osiris_core.secrets import references, substitute
@@ -102,19 +102,18 @@ def _check(
     except DriverNotInstalled as exc:
         return Check(name, "note", redactor.text(str(exc)))
     except Exception as exc:  # noqa: BLE001 - whatever it is, it is this connection's
-        return Check(name, "broken", redactor.text(_words(exc, book, name)))
+        return Check(name, "broken", redactor.text(_words(exc, book, name, driver, given)))
 
 
-def _words(error: Exception, book: ConnectionBook, name: str) -> str:
+def _words(error: Exception, book: ConnectionBook, name: str, driver: type[Any], given: dict[str, Any]) -> str:
     from pydantic import ValidationError
+
+    from osiris_core.pydantic_words import findings
 
     if not isinstance(error, ValidationError):
         return str(error) or type(error).__name__
     found = []
-    for item in error.errors(include_url=False, include_input=False):
-        line = book.line_of(name, item["loc"]) or book.line_of(name)
-        message = item["msg"].removeprefix("Value error, ")
-        message = {"extra_forbidden": "there is no such key", "missing": "is missing"}.get(item["type"], message)
-        key = ".".join(map(str, item["loc"]))
-        found.append(f"{book.file}:{line}: {key}{': ' if key else ''}{message}")
+    for item in findings(error, given, next(iter(connection_models(driver)), None)):
+        line = book.line_of(name, item.path) or book.line_of(name)
+        found.append(str(Problem(item.message, key=item.key or None, file=book.file, line=line, hint=item.hint)))
     return "; ".join(found)

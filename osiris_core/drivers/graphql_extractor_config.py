@@ -11,6 +11,7 @@ from osiris_core.drivers.http_address import check_address
 from osiris_core.drivers.http_connection import ApiConnection, AuthType, check_headers
 from osiris_core.drivers.http_extractor_config import RecordSettings
 from osiris_core.drivers.json_path import parse_path
+from osiris_core.pydantic_words import findings
 
 _COMMENTS = re.compile(r"#[^\n]*")
 _OPERATION = re.compile(r"^\s*(mutation|subscription)\b")
@@ -125,5 +126,5 @@ class GraphQLExtractorConfig(RecordSettings):
         try:
             return GraphQLConnection(**said)
         except ValidationError as exc:
-            first = exc.errors(include_url=False, include_input=False)[0]
-            raise ValueError(first["msg"].removeprefix("Value error, ")) from None
+            first = findings(exc, said, GraphQLConnection)[0]
+            raise ValueError(f"{first.key}: {first.message}" if first.path else first.message) from None

@@ -243,10 +243,6 @@ class PostgresSession:
         with self._translated():
             self._raw.commit()
 
-    def rollback(self) -> None:
-        with self._translated():
-            self._raw.rollback()
-
     def close(self) -> None:
         """End the connection, and with it whatever it still runs. May be called twice."""
         with self._closing:

@@ -24,7 +24,6 @@ and days that microseconds since 1970 cannot reach: it lets them run over."""
 EARLIEST_DAY = -2_440_588
 DAY_US = 86_400_000_000
 NOT_A_NUMBER = text_array(["nan", "inf", "-inf"])
-AS_TEXT = frozenset({"text", "varchar", "bpchar", "name", "char", "json", "jsonb", "uuid", "unknown"})
 TEXT_SENDERS = frozenset(
     """textsend varcharsend bpcharsend namesend unknownsend enum_send xml_send citextsend charsend ltree_send
     lquery_send regclasssend""".split()  # noqa: SIM905 - one a line is long

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from adapters.fallback_target import Target
+    from adapters.fallback_chain.target import Target
     from osiris_core.context import ExecutionContext
     from osiris_core.manifest import Manifest
     from osiris_core.prepared import PreparedRun
