@@ -11,7 +11,7 @@ from osiris_core.errors import ExecutionError, FailureClass, NeverPlaced, NotAtt
 from osiris_core.failure import error_of
 from remote.client import WorkerLost
 from remote.remote_run import RemoteRun
-from remote.sandbox import SandboxError
+from remote.sandbox import SandboxError, check_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,7 @@ class AdoptedRun(RemoteRun):
     def _go_on(self, native_id: str | None) -> RunSummary:
         try:
             with _askable("the place of the run"):
+                check_site(self._sandbox, self._session.recorded)
                 found = self._sandbox.adopt(native_id)
         except NeverPlaced as exc:
             raise NeverPlaced(f"{self._never}: {exc}") from None

@@ -31,6 +31,8 @@ EVENTS_LIMIT_S = 30.0
 """How long the last events may take to come; later ones are taken from the journal that comes home."""
 PACKING_LIMIT_S = 3600.0
 """How long a worker may take to pack its results, while it says that it lives."""
+END_LIMIT_S = 5.0
+"""How long after a worker said that its run is over the last events of it may take to come."""
 RECONNECTS = 3
 """How often in a row a connection may break without one new event."""
 
@@ -161,6 +163,12 @@ class FollowedRun:
             late = self._deadline_s is not None and now_s > self._deadline_s
             if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
                 raise self._overdue()
+            over_s = client.over_since_s
+            if self._turn is None and over_s is not None and now_s > over_s + END_LIMIT_S:
+                raise ExecutionError(
+                    "the worker says that the run is over, and the end of its journal is gone",
+                    failure_class=FailureClass.INFRA_LOST,
+                )
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
 
     def _overdue(self) -> ExecutionError:

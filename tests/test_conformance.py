@@ -51,6 +51,16 @@ class TestProcess(AdapterConformance):
         return AdapterFactory.create("process")
 
 
+class TestFallback(AdapterConformance):
+    """A chain, whose first target can be had: it keeps the promises of that one."""
+
+    checks: ClassVar[tuple[Check, ...]] = ALL
+
+    @pytest.fixture
+    def adapter(self) -> ExecutionAdapter:
+        return AdapterFactory.create("fallback", chain=["process", "local"])
+
+
 class TestDocker(AdapterConformance):
     checks: ClassVar[tuple[Check, ...]] = ALL
     arrivals: ClassVar[Mapping[str, Arrival]] = {

@@ -37,6 +37,8 @@ ASKED_S, KILLED_S = 10.0, 10.0
 class PilotSandbox(SlurmSandbox):
     """See `SlurmSandbox`; `pool` has the pilots, `needs_s` is the run's own limit."""
 
+    elsewhere = False  # pilots leave by themselves when nobody hands them anything
+
     def __init__(self, pool: PilotPool, needs_s: float, *args: object, **more: object) -> None:
         super().__init__(*args, **more)  # type: ignore[arg-type]
         self._pool, self._needs_s = pool, needs_s
