@@ -5,8 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from osiris_core.errors import ExecutionError, RunCancelled, RunTimeout
-from osiris_core.failure import FailureClass
+from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
 from osiris_core.records import RunSummary
 from remote.client import Patience, RpcError, WorkerClient, WorkerLost
 from remote.ordering import hear
