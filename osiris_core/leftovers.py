@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,8 @@ class Leftover:
     created_at: str
     is_running: bool
     remove: Callable[[], None]
+
+
+def may_have_left(recorded: Mapping[str, Any]) -> bool:
+    """Whether something was made elsewhere for a run, as `run.json` has it, that was not seen to be gone."""
+    return bool(recorded.get("token")) and not recorded.get("freed")

@@ -6,7 +6,7 @@ import secrets
 import threading
 from contextlib import suppress
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.aftermath import stopped_by
@@ -26,7 +26,7 @@ from remote.followed_run import FollowedRun
 from remote.homecoming import Homecoming
 from remote.ordering import Order
 from remote.resume_files import earlier_files
-from remote.sandbox import SandboxError
+from remote.sandbox import SandboxError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +70,7 @@ class RemoteRun(FollowedRun):
         self._context = context
         self._in_band = b""
         self._placed = self._gone = False
+        self._out_of_reach: Unreachable | None = None
         self._home: Homecoming | None = None
         self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
         self._released = False
@@ -148,25 +149,17 @@ class RemoteRun(FollowedRun):
                 if exc.failure_class not in _WORTH_ANOTHER_TRY or number == self._config.start_attempts:
                     raise
                 self._say(f"{exc}; the place is asked for once more", "warning")
-                self._pause(START_PAUSE_S * number)
+                self._pause(START_PAUSE_S * number, self._stop_if_cancelled)
                 self._take_away_what_was_made(exc)
                 self._take(self._make_sandbox())
         raise AssertionError("at least one attempt")
 
     def _take_away_what_was_made(self, failure: SandboxError) -> None:
-        """The answer may be all that was lost: what has the run's token by now is not made a second time."""
-        made = self._make_sandbox()
+        """The answer may be all that was lost: what was asked for is not there when it is asked for again."""
         try:
-            if made.adopt(None):
-                made.stop()
+            self._sandbox.stop()
         except SandboxError:
             raise failure from None
-
-    def _pause(self, pause_s: float) -> None:
-        until_s = monotonic() + pause_s
-        while monotonic() < until_s:
-            self._stop_if_cancelled()
-            sleep(0.05)
 
     def _name(self, native_id: str) -> None:
         """Write down what the place is called; nothing for one that is named later, when a scheduler has it."""
@@ -287,6 +280,7 @@ class RemoteRun(FollowedRun):
 
         Raises:
             CollectError: They cannot be fetched, or are not what the engine said they are.
+            Unreachable: Their place cannot be asked now. It stays, for an `attach`, unless the run was cancelled.
         """
         if (
             not self._placed
@@ -303,7 +297,7 @@ class RemoteRun(FollowedRun):
             self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
         started_s = monotonic()
         if self._home is None:
-            self._fetch()
+            self._fetch_or_leave()
         if self._home is None:
             return  # no engine ran there: what an earlier attempt left here stays
         self._home.verify(artifacts)
@@ -312,10 +306,33 @@ class RemoteRun(FollowedRun):
         self._session.record(home=True)
         self._note_transfer("down", started_s)
 
+    def _fetch_or_leave(self) -> None:
+        try:
+            if self._out_of_reach is not None:
+                raise self._out_of_reach
+            self._fetch()
+        except Unreachable as exc:
+            if self._cancelled is not None or self._run.cancel_reason is not None:
+                raise
+            self._run.is_left = True
+            self._session.record(left=True)
+            root = self._session.layout.root
+            message = (
+                f"{exc}; what the run left is in {self._session.recorded.get('native_id') or 'its place'} yet: osiris "
+                f"runs attach {root} fetches it, osiris runs gc gives it up"
+            )
+            self._say(message, "warning")
+            raise Unreachable(message, failure_class=exc.failure_class) from exc
+
     def _fetch(self) -> None:
         """Everything that the worker left is here, beside what was here before, and the journal is complete."""
         home = Homecoming(self._session.layout, self._at_home)
-        if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
+        try:
+            found = home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes)
+        except Unreachable as exc:
+            self._out_of_reach = exc
+            raise
+        if found:
             self._home = home
             self._complete_journal(home.journal)
 
@@ -346,7 +363,7 @@ class RemoteRun(FollowedRun):
             self._run.summary = self.summary
 
     def release(self) -> None:
-        """The place is gone on return, unless the configuration says `keep`. May be called twice."""
+        """The place is gone on return, unless it is kept, or holds what did not come home. May be called twice."""
         with self._releasing:
             if not self._released:
                 self._release()
@@ -354,8 +371,14 @@ class RemoteRun(FollowedRun):
 
     def _release(self) -> None:
         try:
-            if self._placed and (kept := self._sandbox.stop(keep=self._config.keep)):
-                self._say(kept, "info")
+            if self._run.is_left:
+                if (leave := getattr(self._sandbox, "leave", None)) is not None:
+                    leave()
+            elif self._placed:
+                if kept := self._sandbox.stop(keep=self._config.keep):
+                    self._say(kept, "info")
+                elif self._session.is_ours:
+                    self._session.record(freed=True)
         except SandboxError as exc:  # what came home is home all the same
             self._say(str(exc), "warning")
         finally:

@@ -78,6 +78,9 @@ class Sandbox(Protocol):
     One more may be there, `frugal: bool`: each message to the worker is a request that takes its time and is counted.
     A small package then goes in front of the first message, without `put`; the worker says how it is and what the run
     came to unasked, and packs what comes home into one file (`folders.RESULT_FILE`) for `get`.
+
+    And one more, where a place lives only as long as its controller prolongs its life: `leave()` ends that, and the
+    place stays for whoever comes later.
     """
 
     work_dir: PurePosixPath
@@ -108,6 +111,9 @@ class Sandbox(Protocol):
         `work_dir/folder` as a tar stream; its members' names start with the folder's own last name.
 
         Works also when the worker is dead. Nothing of it is held in memory.
+
+        Raises:
+            Unreachable: The place cannot be asked now; what is in it is not given up for that.
         """
 
     def fate(self) -> Fate:
@@ -168,3 +174,7 @@ class SandboxError(ExecutionError):
     """A sandbox cannot be had, reached or kept. The message names the remedy, `failure_class` whose fault it is."""
 
     failure_class = FailureClass.INFRA_LOST
+
+
+class Unreachable(SandboxError):
+    """The place cannot be asked now. It may be there, with all that is in it, and answer later."""

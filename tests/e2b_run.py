@@ -125,6 +125,11 @@ def ticks(count: int = 60, seconds: float = 1.2, **more: Any) -> dict[str, Any]:
     return step("Tick", config={"count": count, "seconds": seconds, **more})
 
 
+def said(run: E2BRun) -> str:
+    """What was said here, for people."""
+    return "\n".join(event["message"] for event in run.events("host") if event["event"] == "log")
+
+
 def run_requests(server: E2BServer) -> list[str]:
     """Without the look at what was granted and the extension of the sandbox's life."""
     return [kind for kind in server.seen.kinds() if kind not in ("info", "timeout")]

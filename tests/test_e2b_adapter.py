@@ -372,9 +372,9 @@ def made_sandbox(server: E2BServer, token: str) -> Any:
         config,
         wanted,
         say=lambda *_: None,
-        check=lambda: None,
+        cancel_reason=lambda: None,
         facts={},
-        record=lambda _: None,
+        record=lambda **_: None,
     )
 
 

@@ -103,9 +103,9 @@ def test_what_the_sdk_raises_becomes_ours(error: Exception, kind: type, failure_
 
 def test_our_own_pass() -> None:
     """An error that is ours already is not told twice, and a cancel stays one."""
-    with pytest.raises(RunCancelled), errors.translate("it failed"):
+    with pytest.raises(RunCancelled), errors.translate("it failed", Redactor()):
         raise RunCancelled("enough")
-    with pytest.raises(errors.SandboxGone, match=r"^gone$"), errors.translate("it failed"):
+    with pytest.raises(errors.SandboxGone, match=r"^gone$"), errors.translate("it failed", Redactor()):
         raise errors.SandboxGone("gone")
 
 
