@@ -32,7 +32,7 @@ class E2BRun:
         self.server = server
         self.session = folder / "session"
         timeout = settings.pop("run_timeout", None)
-        self.adapter = AdapterFactory.create("e2b", **options(server), code=[str(DRIVERS)], **settings)
+        self.adapter = AdapterFactory.create("e2b", **{**options(server), "code": [str(DRIVERS)], **settings})
         self.context = ExecutionContext(
             session_dir=str(self.session), environment={"TOKEN": SECRET}, **({"timeout": timeout} if timeout else {})
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.e2b_cloud import finding
 from adapters.e2b_cloud.creation import Creation
-from adapters.e2b_cloud.errors import SandboxGone, SandboxPaused
+from adapters.e2b_cloud.errors import E2BUnreachable, SandboxGone, SandboxPaused
 from adapters.e2b_cloud.files import CommandFiles, StreamAgain
 from adapters.e2b_cloud.lifetime import keep_alive
 from adapters.e2b_cloud.line import LAST_WAIT_S, Line
@@ -21,7 +21,7 @@ from adapters.e2b_cloud.transfer import Transfers
 from adapters.e2b_cloud.worker import PACKAGE, WorkerProcess
 from osiris_core.errors import ExecutionError, FailureClass
 from remote.file_transport import FileTransport
-from remote.sandbox import Fate, SandboxError
+from remote.sandbox import Fate, SandboxError, TransportClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -151,11 +151,18 @@ class E2BSandbox:
             # It was connected to again, and silent: something that is attached since a pause swallows it all.
             self._say("nothing comes over the worker's stream; its files are read instead", "warning")
             self._transport = None
-            files = CommandFiles(self._line, self._sandbox, self.work_dir, self._config.user)
-            return FileTransport(files, StreamAgain(self._worker.connected))
+            return self._line.patiently(self._by_files, PATIENCE_S)
         self._transport = self._line.patiently(self._worker.connected, PATIENCE_S)
         self._record(worker_pid=str(self._transport.pid))
         return self._transport
+
+    def _by_files(self) -> FileTransport:
+        assert self._worker is not None
+        files = CommandFiles(self._line, self._sandbox, self.work_dir, self._config.user)
+        try:
+            return FileTransport(files, StreamAgain(self._worker.connected))
+        except TransportClosed as exc:
+            raise E2BUnreachable(str(exc)) from exc
 
     def adopt(self, native_id: str | None) -> bool:
         """
