@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from remote.config import RemoteConfig
     from remote.file_transport import FileTransport
     from remote.pipe_transport import FolderFiles, PipeTransport
-    from remote.sandbox import BatchSandbox, Fate, Sandbox, SandboxError, Transport, TransportClosed
+    from remote.sandbox import BatchSandbox, Fate, Sandbox, SandboxError, Transport, TransportClosed, Unreachable
 else:
     _PLACES = {
         "AdapterRunBackend": "osiris_core.models.run_backend",
@@ -73,6 +73,7 @@ else:
         "SlurmConfig": "adapters.slurm",
         "Transport": "remote.sandbox",
         "TransportClosed": "remote.sandbox",
+        "Unreachable": "remote.sandbox",
         "get_available_backends": "osiris_core.models.registries",
         "get_available_configs": "osiris_core.models.registries",
         "get_available_pipelines": "osiris_core.models.registries",
@@ -127,6 +128,7 @@ __all__ = [
     "SlurmConfig",
     "Transport",
     "TransportClosed",
+    "Unreachable",
     "get_available_backends",
     "get_available_configs",
     "get_available_pipelines",
