@@ -140,6 +140,7 @@ def test_a_life_that_ends_in_a_pause_goes_on(
     assert e2b_server.sandbox.state == "paused"
     assert f"{e2b_server.sandbox.sandbox_id} yet: osiris runs attach" in said(run)
     e2b_server.policy.max_lifetime_s = 60
+    monkeypatch.setattr(lifetime, "LEASE_S", 60)
     with AdapterFactory.create("e2b", **options(e2b_server), on_timeout="pause") as adapter:
         report = adapter.attach(run.session)
     assert report.succeeded, report.error
