@@ -32,7 +32,15 @@ if TYPE_CHECKING:
         get_available_postprocessor_configs,
         get_available_postprocessors,
     )
-    from osiris_core.models.run_backend import AdapterRunBackend, DockerRunBackend, LocalRunBackend, ProcessRunBackend
+    from osiris_core.models.run_backend import (
+        AdapterRunBackend,
+        DockerRunBackend,
+        E2BRunBackend,
+        LocalRunBackend,
+        ProcessRunBackend,
+        SlurmRunBackend,
+    )
+    from osiris_core.models.verdict import record_outcome
     from remote.adapter import RemoteAdapter
     from remote.config import RemoteConfig
     from remote.file_transport import FileTransport
@@ -51,6 +59,7 @@ else:
         "DockerRunBackend": "osiris_core.models.run_backend",
         "E2BAdapter": "adapters.e2b",
         "E2BConfig": "adapters.e2b",
+        "E2BRunBackend": "osiris_core.models.run_backend",
         "Fate": "remote.sandbox",
         "FileTransport": "remote.file_transport",
         "FolderFiles": "remote.pipe_transport",
@@ -71,6 +80,7 @@ else:
         "SandboxError": "remote.sandbox",
         "SlurmAdapter": "adapters.slurm",
         "SlurmConfig": "adapters.slurm",
+        "SlurmRunBackend": "osiris_core.models.run_backend",
         "Transport": "remote.sandbox",
         "TransportClosed": "remote.sandbox",
         "Unreachable": "remote.sandbox",
@@ -80,6 +90,7 @@ else:
         "get_available_postprocessor_configs": "osiris_core.models.registries",
         "get_available_postprocessors": "osiris_core.models.registries",
         "load_processor_config": "osiris_core.models.postprocess_config",
+        "record_outcome": "osiris_core.models.verdict",
         "validate_postprocessor_config": "osiris_core.models.postprocess_config",
     }
 
@@ -106,6 +117,7 @@ __all__ = [
     "DockerRunBackend",
     "E2BAdapter",
     "E2BConfig",
+    "E2BRunBackend",
     "Fate",
     "FileTransport",
     "FolderFiles",
@@ -126,6 +138,7 @@ __all__ = [
     "SandboxError",
     "SlurmAdapter",
     "SlurmConfig",
+    "SlurmRunBackend",
     "Transport",
     "TransportClosed",
     "Unreachable",
@@ -135,5 +148,6 @@ __all__ = [
     "get_available_postprocessor_configs",
     "get_available_postprocessors",
     "load_processor_config",
+    "record_outcome",
     "validate_postprocessor_config",
 ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from osiris_core.configurations.filling import Filling
 from osiris_core.configurations.includes import with_includes
 from osiris_core.documents import parse_documents, read_documents
-from osiris_core.errors import ConfigError, ManifestError, Problem
+from osiris_core.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,10 +64,10 @@ def load_as(
         ManifestError: It cannot be read, or holds no mapping.
         ConfigError: It does not fit the model, for every reason given, each with its line.
     """
-    from osiris_core.configurations.kinds import class_named
+    from osiris_core.configurations.kinds import class_named, meant
     from osiris_core.configurations.validation import validated
 
-    tree = _meant(read_trees(_existing(path), values=values), model)
+    tree = meant(read_trees(_existing(path), values=values), _type_of(model))
     if inspect.isabstract(model):
         meaning = class_named(tree, model)
         model, drop = cast("type[M]", meaning.model), (*drop, *meaning.drop)
@@ -100,15 +100,6 @@ def _existing(path: str | Path) -> Path:
     return found
 
 
-def _meant(trees: list[ConfigurationTree], model: type[BaseModel]) -> ConfigurationTree:
-    """The document of a file that is for `model`: the only one, or the one that names its type."""
-    if len(trees) == 1:
-        return trees[0]
+def _type_of(model: type[BaseModel]) -> str | None:
     info = model.model_fields.get("type")
-    kind = info.default if info is not None else None
-    fitting = [tree for tree in trees if isinstance(tree.data, dict) and tree.data.get("type") == kind]
-    if len(fitting) == 1:
-        return fitting[0]
-    what = f"{len(fitting) or 'none'} of type {kind!r}" if isinstance(kind, str) else "no way to tell which is meant"
-    message = f"there are {len(trees)} documents in this file, and {what}; one is expected"
-    raise ManifestError([Problem(message, file=trees[0].file)])
+    return info.default if info is not None and isinstance(info.default, str) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from osiris_core.redaction import is_secret_field
+from osiris_core.redaction import Redactor, is_secret_field
 from osiris_core.secrets import escape, references
 
 HIDDEN_FIELD = "secret"
@@ -28,6 +28,21 @@ def hidden_values(settings: Mapping[str, Any], config: BaseModel | None = None) 
     """What of settings, and of a configuration's fields, is secret: by its name, its type, or as `${NAME}`."""
     fields = {} if config is None else {name: getattr(config, name) for name in type(config).model_fields}
     return _hidden({**fields, **settings})
+
+
+def redactor_of(*given: Mapping[str, Any] | BaseModel | None) -> Redactor:
+    """What masks all that is secret of settings and configurations, by the values here, and what is inherited."""
+    hidden = [text for item in given for text in _texts(_hidden_of(item))]
+    named = (os.environ.get(name) or default or "" for text in hidden for name, default in references(text))
+    return Redactor([*inherited_secrets().values(), *(text.replace("$${", "${") for text in hidden), *named])
+
+
+def _hidden_of(given: Mapping[str, Any] | BaseModel | None) -> dict[str, Any]:
+    return hidden_values({}, given) if isinstance(given, BaseModel) else hidden_values(given or {})
+
+
+def _texts(hidden: Mapping[str, Any]) -> list[str]:
+    return [text for item in hidden.values() for text in (_texts(item) if isinstance(item, Mapping) else [str(item)])]
 
 
 def _hidden(settings: Mapping[str, Any]) -> dict[str, Any]:

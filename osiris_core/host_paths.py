@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from pydantic import AfterValidator, PlainSerializer
+
+# Dumped as text, so that `json.dump(config.model_dump())` works.
+AnyPath = Annotated[Path, AfterValidator(Path.expanduser), PlainSerializer(str)]
+"""A file or folder that need not be there; `~` is the user's home."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -57,6 +58,17 @@ def safe_relative(path: str) -> PurePosixPath:
     if not pure.parts:
         raise PathEscapes(f"{path!r} names no file")
     return pure
+
+
+def stays_inside(link: str, target: str) -> bool:
+    """
+    Whether a symbolic link at the relative path `link` leads to something in the same tree, by what it says.
+
+    That is not where it ends when a folder on its way is a link itself.
+    """
+    if not target or "\0" in target or target.startswith("/"):
+        return False
+    return not posixpath.normpath(posixpath.join(posixpath.dirname(link), target)).startswith("..")
 
 
 def path_fields(model: type[BaseModel]) -> Iterator[tuple[str, PathRole]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests import fault_table
+from tests import fault_table, lanes
 from tests.fault_matrix import COLUMNS, MATRIX
 
 CACHE_KEY = "osiris/faults"
@@ -40,25 +40,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class Recorder:
     """Takes down how tests ended."""
 
-    def __init__(self, ended: dict[str, str]) -> None:
+    def __init__(self, ended: dict[str, str], *, lanes: bool) -> None:
         self._ended = ended
+        self._lanes = lanes
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        test = report.nodeid.rpartition("@")[0] if self._lanes else report.nodeid
         if report.failed:
-            self._ended[report.nodeid] = "failed"
+            self._ended[test] = "failed"
         elif report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            self._ended[report.nodeid] = reason
+            self._ended[test] = reason
         elif report.when == "call":
-            self._ended.setdefault(report.nodeid, "passed")
+            self._ended.setdefault(test, "passed")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    session.config.pluginmanager.register(Recorder(session.config.stash[ENDED]))
+    recorder = Recorder(session.config.stash[ENDED], lanes=lanes.are_used(session.config))
+    session.config.pluginmanager.register(recorder)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
+    if lanes.is_one(config):  # who started it hears of all lanes
+        return
     ended = config.stash[ENDED]
     page = fault_table.PAGE.read_text(encoding="utf-8")
     if config.getoption("--fault-table"):

@@ -141,6 +141,14 @@ def test_pipelines_are_made_and_shown_too(tmp_path: Path, plugin: dict[str, str]
     assert schema["properties"]["backend"]["anyOf"]
 
 
+def test_a_model_run_needs_no_name(tmp_path: Path) -> None:
+    """What runs is valid: a document that says nothing but a model run's keys is one."""
+    (tmp_path / "model.yaml").write_text("command: echo 1 > outputs/o\n")
+    checked = document(tmp_path, "backends", "validate", "model.yaml")
+    assert [(item["kind"], item["name"]) for item in checked["documents"]] == [("model run", "run")]
+    assert osiris(tmp_path, "run", "--model-run", "model.yaml").returncode == 0
+
+
 def test_validate_lists_every_problem(tmp_path: Path, plugin: dict[str, str]) -> None:
     """Of every document of the file, with line and did-you-mean; types of plugins are known."""
     (tmp_path / "all.yaml").write_text(

@@ -33,6 +33,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "model.yaml").write_text(MODEL)
     (tmp_path / "zip.yaml").write_text("type: archive\nformat: zip\n")
     (tmp_path / "odd.yaml").write_text("config: !include model.yaml\nsettings: {run_kwarg: 1}\n")
+    (tmp_path / "empty.yaml").write_text("config:\nbackend: {type: local}\n")
     (tmp_path / "local.yaml").write_text("type: local\ncommand: 'echo $GREETING > outputs/result.txt'\n")
     return tmp_path
 
@@ -312,6 +313,10 @@ def test_everything_wrong_at_once(folder: Path) -> None:
     ("arguments", "words"),
     [
         (("run",), "give a MANIFEST, or a model"),
+        (("run", "model.yaml"), "this is a model run, not a manifest (osiris run --model-run model.yaml)"),
+        (("run", "odd.yaml"), "this is a pipeline of a model run, not a manifest (osiris pipeline odd.yaml)"),
+        (("pipeline", "empty.yaml"), "empty.yaml:1: config: is missing: it is the model run"),
+        (("run", "--model-run", "empty.yaml"), "empty.yaml:1: config: is missing: it is the model run"),
         (("run", "manifest.yaml", "--model-run", "model.yaml"), "not both"),
         (("run", "--model-run", "model.yaml", "--resume", "--out", "x"), "--out, --resume: for manifests only"),
         (("run", "--model-run", "model.yaml", "--config-from-env"), "one of them"),
@@ -365,6 +370,33 @@ def test_a_pipeline(folder: Path) -> None:
     assert (folder / "packed" / "all.zip").is_file(), "relative to the configuration's own file"
 
 
+def test_a_pipelines_file_says_where_it_runs(folder: Path) -> None:
+    """To `run` as to `pipeline`, unless an option says otherwise; a variable is added to what the file says."""
+    (folder / "pipeline.yaml").write_text(
+        "config: {run_id: tides, output_dir: out, command: 'echo $WHERE $WHAT > outputs/result.txt'}\n"
+        "backend: {type: process, env_vars: {WHERE: file}}\n"
+    )
+    result = folder / "out" / "tides" / "outputs" / "result.txt"
+    found = document(folder, "run", "--model-run", "pipeline.yaml")
+    assert (found["backend"], result.read_text()) == ("process", "file\n")
+    found = document(folder, "run", "--model-run", "pipeline.yaml", "--env", "WHAT=x")
+    assert (found["backend"], result.read_text()) == ("process", "file x\n")
+    found = document(folder, "pipeline", "pipeline.yaml", "--env", "WHAT=y")
+    assert (found["run_backend"], result.read_text()) == ("process", "file y\n")
+    assert document(folder, "run", "--model-run", "pipeline.yaml", "--adapter", "local")["backend"] == "local"
+    found = document(
+        folder, "run", "--model-run", "pipeline.yaml", "--backend-config", "local.yaml", "--env", "GREETING=z"
+    )
+    assert (found["backend"], result.read_text()) == ("local", "z\n")
+
+
+def test_a_short_limit_for_a_pipeline(folder: Path) -> None:
+    """`--timeout` is the run's, and may be under the minute of a configuration."""
+    (folder / "model.yaml").write_text(MODEL.replace("echo printed;", "sleep 30;"))
+    late = document(folder, "pipeline", "model.yaml", "--timeout", "1", code=124)
+    assert (late["stage"], "longer than 1 s" in late["error"]) == ("run", True)
+
+
 def test_a_pipeline_that_fails(folder: Path) -> None:
     """The stage and the reason are told; an unset flag does not go before what the file says."""
     text = MODEL.replace("cp INPUT", "exit 5; cp INPUT")
@@ -392,3 +424,6 @@ def test_postprocess(folder: Path) -> None:
     (folder / "model.yaml").write_text(MODEL.replace("cp INPUT", "exit 5; cp INPUT"))
     osiris(folder, "run", "--model-run", "model.yaml")
     assert document(folder, "postprocess", "model.yaml", code=1)["success"] is False, "its run had failed"
+    assert "file_count" not in document(folder, "postprocess", "model.yaml", code=1)
+    forced = document(folder, "postprocess", "model.yaml", "--force", code=1)
+    assert (forced["success"], forced["file_count"] > 0) == (False, True)

@@ -179,6 +179,11 @@ def test_what_cannot_start_says_why(tmp_path: Path, config: dict[str, Any], word
         {"shell": "x", "outputs": {"df": {"path": "x.unknown"}}},
         {"shell": "x", "files": ["a/same", "b/same"]},
         {"shell": "x", "files": {"../up": "a"}},
+        {"shell": "x", "links": {"../up": "a"}},
+        {"shell": "x", "links": {"a": "../up"}},
+        {"shell": "x", "links": {"deep/a": "../../up"}},
+        {"shell": "x", "links": {"a": "/etc"}},
+        {"shell": "x", "links": {"a": ""}},
         {"shell": "x", "success_exit_codes": [256]},
         {"shell": "x", "typo": 1},
     ],
@@ -187,6 +192,16 @@ def test_configurations_that_are_refused(config: dict[str, Any]) -> None:
     """Nothing ambiguous, empty or leaving the working directory is accepted."""
     with pytest.raises(ValidationError):
         CommandConfig.model_validate(config)
+
+
+def test_links(tmp_path: Path) -> None:
+    """They are made before the command starts, to what is there and to what is not yet; a name that is taken fails."""
+    links = {"deep/up": "../made", "later": "made/new"}
+    run(tmp_path, shell="echo 1 > later; cat deep/up/new; readlink later", folders=["made"], links=links)
+    assert output_of(tmp_path) == b"1\nmade/new\n"
+    (tmp_path / "other").mkdir()
+    error = fails(tmp_path / "other", shell="true", folders=["made"], links={"made": "x"})
+    assert "link 'made' cannot be made: File exists" in str(error)
 
 
 # how it ends

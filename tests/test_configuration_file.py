@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from osiris_core import ModelRun
 from osiris_core.configuration_file import load_as, parse_trees, read_configuration, read_trees
 from osiris_core.configurations.expressions import ExpressionError, expand, keep_names
 from osiris_core.configurations.validation import validated
@@ -340,6 +341,10 @@ def test_files_of_several_documents(tmp_path: Path) -> None:
     path.write_text("type: demo\n---\ntype: demo\n")
     with pytest.raises(ManifestError, match="2 of type 'demo'"):
         load_as(Settings, path, values={})
+    path.write_text("run_id: a\n---\nrun_id: b\n")
+    with pytest.raises(ManifestError, match="2 documents; no way to tell which is meant"):
+        load_as(ModelRun, path, values={})
+    path.write_text("type: demo\n---\ntype: demo\n")
     with pytest.raises(ManifestError, match="a second document starts here") as refused:
         read_configuration(path)
     assert refused.value.problems[0].line == 3

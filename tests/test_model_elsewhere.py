@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from osiris_core import AdapterFactory, ExecutionContext, ModelRun, PreparationError
 from osiris_core.backends import DockerConfig, ProcessConfig
+from osiris_core.cloning import clone_or_link
 from tests.conftest import DOCKER_BASE
 
 COMMAND = (
@@ -59,6 +62,66 @@ def test_a_copy_comes_back_as_the_workspace_itself(tmp_path: Path) -> None:
     assert Path(second.stdout_log).read_text() == "done\n"
     assert (there.staging_dir / "same").stat().st_mtime == 1
     assert {path.stat().st_uid for path in there.staging_dir.rglob("*")} == {os.getuid()}
+
+
+def test_what_came_home_can_travel_again(tmp_path: Path) -> None:
+    """A link to a folder or a file that stays inside is a link there too, run after run; one that leads out is not."""
+    run = ModelRun(
+        run_id="m",
+        output_dir=tmp_path,
+        command="[ -e latest ] || ln -s outputs latest; echo 1 >> latest/o; ln -sf o outputs/newest; "
+        "mkdir -p deep; ln -sfn ../outputs deep/up; test -L latest && readlink outputs/newest",
+    )
+    for number in (1, 2, 3):
+        result = run.execute("process")
+        assert result, result.error
+        assert Path(result.stdout_log).read_text() == "o\n"
+        assert len((tmp_path / "m/outputs/o").read_text().split()) == number
+        links = {name: os.readlink(tmp_path / "m" / name) for name in ("latest", "outputs/newest", "deep/up")}
+        assert links == {"latest": "outputs", "outputs/newest": "o", "deep/up": "../outputs"}
+    (tmp_path / "m" / "out").symlink_to("../..")
+    refused = run.execute("process")
+    assert "out is a link that leads out of the workspace" in str(refused.error)
+
+
+@pytest.mark.parametrize("backend", ["local", "process"])
+def test_an_artifact_stays_as_it_was(tmp_path: Path, backend: str) -> None:
+    """The workspace lives on: what is written into it afterwards is not in what the run is known to have left."""
+    run = ModelRun(run_id="m", output_dir=tmp_path, command="echo 1 > outputs/o; chmod 640 outputs/o")
+    result = run.execute(backend)
+    (artifact,) = result.artifacts
+    kept = Path(result.session_dir, "artifacts/run/workspace/outputs/o")
+    with (run.staging_dir / "outputs/o").open("a") as file:
+        file.write("more")
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == artifact.sha256
+    assert kept.stat().st_mode & 0o777 == 0o640
+    assert (run.staging_dir / "outputs/o").read_text() == "1\nmore"
+
+
+def test_a_copy_for_which_there_is_no_room(tmp_path: Path) -> None:
+    """Is the file itself under another name, and nothing half copied is left; one in the way stays."""
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 100_000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        assert clone_or_link(source, tmp_path / "linked") is False
+    finally:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert (tmp_path / "linked").samefile(source)
+    assert clone_or_link(source, tmp_path / "copied") is True
+    assert not (tmp_path / "copied").samefile(source)
+    with pytest.raises(FileExistsError):
+        clone_or_link(source, tmp_path / "copied")
+
+
+def test_a_name_as_long_as_a_name_can_be(tmp_path: Path) -> None:
+    """Comes home too."""
+    name = "\u6c34" * 85
+    run = ModelRun(run_id="m", output_dir=tmp_path, command=f"echo 1 > outputs/{name}")
+    result = run.execute("process")
+    assert result, result.error
+    assert (tmp_path / "m/outputs" / name).read_text() == "1\n"
 
 
 def test_a_failure_comes_back_too(tmp_path: Path) -> None:

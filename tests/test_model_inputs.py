@@ -103,6 +103,45 @@ def test_the_model_run_itself(tmp_path: Path) -> None:
         ModelRun.from_file(tmp_path / "none.yml")
 
 
+def test_a_workspace_that_is_a_link(tmp_path: Path) -> None:
+    """What it leads to is emptied, and it stays a link; what is not to be emptied is not, by any name."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "real")
+    run = ModelRun(run_id="a", output_dir=tmp_path / "out", delete_existing=True, command="touch outputs/o")
+    for _ in range(2):
+        assert run.run("local")
+        assert (tmp_path / "out" / "a").is_symlink()
+        assert sorted(path.name for path in (tmp_path / "real").iterdir()) == ["INPUT", "datasets", "outputs"]
+    (tmp_path / "out" / "b").symlink_to(Path.cwd())
+    with pytest.raises(PreparationError, match="in which more than this run lives"):
+        ModelRun(run_id="b", output_dir=tmp_path / "out", delete_existing=True).generate()
+
+
+def test_a_copy_is_a_model_run_of_its_own(tmp_path: Path) -> None:
+    """It runs its own command, has not run yet, and leaves the first as it was; a `config` of the user's stays."""
+    first = ModelRun(run_id="a", output_dir=tmp_path, command="echo a > outputs/o")
+    assert first.run("local")
+    second = first.model_copy(update={"run_id": "b", "command": "echo b > outputs/o"})
+    assert second.last_result is None
+    assert second.config.command == second.command
+    assert second.run("local")
+    assert (tmp_path / "b/outputs/o").read_text() == "b\n"
+    assert first.last_result is not None
+    assert (first.last_result.run_id, first.config.command) == ("a", "echo a > outputs/o")
+    bare = ModelRun(run_id="c", output_dir=tmp_path).model_copy(update={"command": "echo c > outputs/o"}, deep=True)
+    assert bare.run("local"), bare.last_result
+
+    class Python:
+        def run(self, _: object) -> bool:
+            return True
+
+    own = ModelRun(run_id="d", output_dir=tmp_path, config=Python())
+    assert own.model_copy(update={"run_id": "e"}).config is own.config
+    assert own.model_copy(update={"config": None, "command": "true"}).config.command == "true"
+
+
 def test_a_workspace_without_a_folder_of_its_own(tmp_path: Path) -> None:
     """With `run_id_subdir: false` it is `output_dir`; what we keep of its runs is no part of it, and survives."""
     run = ModelRun(run_id="a", output_dir=tmp_path / "w", run_id_subdir=False, command="ls -A > listing; touch o")

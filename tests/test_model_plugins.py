@@ -226,6 +226,25 @@ def test_an_adapter_of_somebody_elses_runs_models_too(tmp_path: Path) -> None:
     assert (tmp_path / "m/outputs/a").read_text() == "1\n"
 
 
+def test_every_run_backend_is_public(plugins: Path) -> None:
+    """By the name of its adapter, from one module, and without a vendor's package; so is all that the module says."""
+    out = python(
+        plugins,
+        """
+        import sys
+        from osiris_core import backends
+        from osiris_core.backends import DockerRunBackend, E2BRunBackend, LocalRunBackend
+        from osiris_core.backends import ProcessRunBackend, SlurmRunBackend
+        known = backends.get_available_backends()
+        for backend in (DockerRunBackend, E2BRunBackend, LocalRunBackend, ProcessRunBackend, SlurmRunBackend):
+            assert known[backend.adapter] is backend
+        assert not [name for name in sys.modules if name.partition(".")[0] in ("adapters", "remote", "docker", "e2b")]
+        print(all(getattr(backends, name) for name in backends.__all__))
+        """,
+    )
+    assert out == "True\n"
+
+
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.group)
 def test_every_built_in_name_loads(registry: Any) -> None:
     """And is what its registry says."""

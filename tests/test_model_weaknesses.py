@@ -16,13 +16,20 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
 
 from osiris_core import ModelRun, PreparationError, execute_model, run_model
-from osiris_core.backends import BaseBackendConfig, DockerConfig, LocalConfig, NoopPostprocessorConfig
+from osiris_core.backends import (
+    BaseBackendConfig,
+    BasePostprocessorConfig,
+    DockerConfig,
+    LocalConfig,
+    NoopPostprocessorConfig,
+)
+from osiris_core.models.verdict import last_verdict
 from osiris_core.secrets import substitute
 from tests.conftest import DOCKER_BASE
 
@@ -245,7 +252,7 @@ def test_w9_nothing_is_deleted_for_inputs_that_cannot_be_made(tmp_path: Path) ->
         run.generate()
     assert [path.name for path in run.staging_dir.iterdir()] == ["precious"]
     here = ModelRun(run_id="x", output_dir=Path.cwd(), run_id_subdir=False, delete_existing=True)
-    with pytest.raises(PreparationError, match="more than this run lives in"):
+    with pytest.raises(PreparationError, match="in which more than this run lives"):
         here.generate()
 
 
@@ -345,6 +352,58 @@ def test_w20_nor_one_that_a_plugin_says(tmp_path: Path, monkeypatch: pytest.Monk
     assert not [path for path, text in texts.items() if b"4711-4711" in text]
 
 
+def test_w20_nor_what_a_processor_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a pipeline keeps of a result has no value of the processor's settings and variables, written or named."""
+    monkeypatch.setenv("OSIRIS_TEST_PLAIN", "referenced-4711-4711")
+
+    class Tells:
+        def process(self, model_run: Any, config: TellsConfig, **given: Any) -> dict[str, Any]:
+            return {"success": True, "got": [dict(os.environ), config.password, given]}
+
+    class TellsConfig(BasePostprocessorConfig):
+        type: Literal["tells"] = "tells"
+        password: str = ""
+
+        def get_postprocessor_class(self) -> type[Any]:
+            return Tells
+
+    config = TellsConfig(
+        env_vars={"API_TOKEN": "literal-4711-4711", "B": "x ${OSIRIS_TEST_PLAIN}"}, password="field-4711-4711"
+    )
+    run = model(tmp_path, "true")
+    found = run.pipeline(processor=config, process_kwargs={"api_key": "setting-4711-4711"})
+    assert found.success, found["error"]
+    assert "setting-4711-4711" in str(found["postprocess_results"]), "who called has it"
+    again = run.pipeline(processor=config, process_kwargs={"api_key": "setting-4711-4711"})
+    assert "postprocess" in again["skipped"]
+    assert "4711-4711" not in str(again)
+    texts = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert not [path for path, text in texts.items() if b"4711-4711" in text]
+
+
+def test_w20_nor_what_generate_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in the result nor in what is kept of it or logged, of `execute` and of a pipeline."""
+    monkeypatch.setenv("OSIRIS_TEST_PASSWORD", "inherited-4711-4711")
+    monkeypatch.setenv("OSIRIS_TEST_PLAIN", "referenced-4711-4711")
+
+    class Fails(ModelRun):
+        def generate(self) -> str:
+            inherited, plain = os.environ["OSIRIS_TEST_PASSWORD"], os.environ["OSIRIS_TEST_PLAIN"]
+            raise RuntimeError(f"no connection with {inherited}, {plain}, literal-4711-4711")
+
+    run = Fails(run_id="tides", output_dir=tmp_path, command="true")
+    variables = {"API_TOKEN": "literal-4711-4711", "B": "${OSIRIS_TEST_PLAIN}"}
+    result = run.execute("local", env_vars=variables)
+    assert "no connection with ***, ***, ***" in str(result.error)
+    found = run.pipeline(run_kwargs={"env_vars": variables})
+    assert found["message"] == "Input file generation failed: no connection with ***, ***, ***"
+    assert "4711-4711" not in str(found) + caplog.text
+    texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in texts if b"4711-4711" in text]
+
+
 def test_w21_two_runs_of_one_name_exclude_each_other(tmp_path: Path) -> None:
     """The second is refused with the reason, generates nothing, and does not spoil what the first comes to."""
     first, second = (
@@ -364,8 +423,6 @@ def test_w21_two_runs_of_one_name_exclude_each_other(tmp_path: Path) -> None:
     assert first.last_result is not None
     assert first.last_result.success
     assert "a = 1" not in (tmp_path / "tides" / "copy").read_text()
-    from osiris_core.models.verdict import last_verdict
-
     assert last_verdict(model(tmp_path)).success  # type: ignore[union-attr]
 
 
@@ -407,7 +464,7 @@ def test_w21_cleaning_up_spares_the_run_of_another(tmp_path: Path) -> None:
     thread.start()
     wait_until((tmp_path / "tides" / "begun").exists)
     refused = model(tmp_path, run.command).pipeline(run_kwargs={"timeout": 60}, cleanup_on_failure=True)
-    assert (refused["stage"], refused["cleaned_up"]) == ("run", False)
+    assert (refused["stage"], refused["cleaned_up"]) == ("generate", False)
     (tmp_path / "tides" / "enough").touch()
     thread.join()
     assert run.last_result is not None

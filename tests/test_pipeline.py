@@ -203,12 +203,17 @@ def test_inputs_that_are_gone_are_generated_again(tmp_path: Path) -> None:
 
 
 def test_a_run_that_failed_since_is_repeated(tmp_path: Path) -> None:
-    """A pipeline's own success does not hold when a later run of the same model was none."""
+    """A pipeline's own success does not hold when the model was run since, which also made its inputs anew."""
     assert model(tmp_path).pipeline().success
     assert not model(tmp_path).run("local", command="exit 3")
     again = model(tmp_path).pipeline()
     assert again.success, again["error"]
-    assert again["skipped"] == ["generate"]
+    assert again["skipped"] == []
+    assert model(tmp_path, parameters={"n": 2}, command="echo other > outputs/o").run("local")
+    again = model(tmp_path).pipeline()
+    assert again["skipped"] == []
+    assert (tmp_path / "tides" / "INPUT").read_text() == "run_id = tides\n"
+    assert (tmp_path / "tides" / "outputs" / "o").read_text() != "other\n"
 
 
 def test_a_model_in_python_is_done_again_when_its_code_is_other(tmp_path: Path) -> None:
@@ -259,6 +264,16 @@ def test_a_timeout_is_a_failure_of_its_stage(tmp_path: Path, monkeypatch: pytest
     assert (found["stage"], found["run_success"]) == ("run", False)
     assert "longer than 1 s" in found["error"]
     assert time.monotonic() - started_s < 15
+
+
+def test_a_limit_under_a_minute(tmp_path: Path) -> None:
+    """By `timeout_s`, of the pipeline or among the run's settings; one that is none is refused before anything."""
+    run = model(tmp_path, command="sleep 30")
+    for settings in ({"timeout_s": 0.5}, {"run_kwargs": {"timeout_s": 0.5}}):
+        found = run.pipeline(**settings)  # type: ignore[arg-type]
+        assert "longer than 0.5 s" in found["error"]
+    with pytest.raises(ValueError, match="timeout_s must be positive"):
+        run.pipeline(timeout_s=0)
 
 
 def test_secrets_stay_out_of_what_is_kept(tmp_path: Path) -> None:

@@ -118,10 +118,10 @@ def jobs(address: str) -> list[dict[str, Any]]:
     return found
 
 
-def write_pipeline(folder: Path, address: str, command: str, **settings: Any) -> None:
+def write_pipeline(folder: Path, address: str, command: str, grid: str = "fine", **settings: Any) -> None:
     described = {"service": address, "command": command, **settings}
     document = {
-        "config": {"run_id": "tide", "output_dir": "out", "parameters": {"grid": "fine"}},
+        "config": {"run_id": "tide", "output_dir": "out", "parameters": {"grid": grid}},
         "pipeline_backend": "cloud",
         "settings": described,
         "postprocessor": {"type": "series"},
@@ -176,6 +176,70 @@ def test_exactly_one_submit_after_a_crash(folder: Path, installed: dict[str, str
         assert found["success"], found
         assert len(jobs(address)) == 1
         assert found["job_id"] == 0
+
+
+def test_another_wish_is_another_job(folder: Path, installed: dict[str, str]) -> None:
+    """After a submission that failed, other parameters are generated and submitted; a job of before is ended."""
+    writes = "cp INPUT seen; echo level > outputs/levels.csv; echo 2 >> outputs/levels.csv"
+    command = f"sh -c '{writes}; [ ! -e INPUT.slow ] || sleep 60'"
+    write_pipeline(folder, "http://127.0.0.1:9", command)
+    failed = json.loads(osiris(folder, installed, "pipeline", "pipeline.json", "--json", code=1))
+    assert failed["stage"] == "submit"
+    with service(installed) as address:
+        write_pipeline(folder, address, command, grid="coarse")
+        found = json.loads(osiris(folder, installed, "pipeline", "pipeline.json", "--json"))
+        assert found["success"], found
+        assert (folder / "out" / "tide" / "seen").read_text() == "run_id = tide\ngrid = coarse\n"
+
+        (folder / "out" / "tide" / "INPUT.slow").touch()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "osiris_core.cli.main", "pipeline", "pipeline.json"],
+            cwd=folder,
+            env=installed,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline_s = time.monotonic() + 20
+        while len(jobs(address)) < 2:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        assert jobs(address)[1]["state"] == "running"
+        (folder / "out" / "tide" / "INPUT.slow").unlink()
+        write_pipeline(folder, address, command, grid="fine")
+        found = json.loads(osiris(folder, installed, "pipeline", "pipeline.json", "--json"))
+        assert found["job_id"] == 2
+        assert (folder / "out" / "tide" / "seen").read_text() == "run_id = tide\ngrid = fine\n"
+        assert [job["state"] for job in jobs(address)] == ["done"] * 3
+
+
+def test_a_failed_postprocessing_submits_nothing_again(folder: Path, installed: dict[str, str]) -> None:
+    """Called again, with a processor that works, the job of before is taken; and then it is over."""
+    with service(installed) as address:
+        write_pipeline(folder, address, "sh -c 'echo level > outputs/levels.csv; echo 2 >> outputs/levels.csv'")
+        broken = ("--processor-config", "series.yaml", "--json")
+        (folder / "series.yaml").write_text("type: series\nfile: outputs/none.csv\n")
+        failed = json.loads(osiris(folder, installed, "pipeline", "pipeline.json", *broken, code=1))
+        assert (failed["stage"], len(jobs(address))) == ("postprocess", 1)
+        found = json.loads(osiris(folder, installed, "pipeline", "pipeline.json", "--json"))
+        assert found["success"], found
+        assert len(jobs(address)) == 1
+        osiris(folder, installed, "pipeline", "pipeline.json", "--json")
+        assert len(jobs(address)) == 2
+
+
+def test_it_postprocesses_after_a_local_run_that_failed(folder: Path, installed: dict[str, str]) -> None:
+    """What ran at the service is the last run then; and when that fails, it is."""
+    with service(installed) as address:
+        write_pipeline(folder, address, "sh -c 'echo level > outputs/levels.csv; echo 2 >> outputs/levels.csv'")
+        (folder / "model.yaml").write_text("run_id: tide\noutput_dir: out\ncommand: exit 3\n")
+        osiris(folder, installed, "run", "--model-run", "model.yaml", code=1)
+        assert json.loads(osiris(folder, installed, "pipeline", "pipeline.json", "--json"))["success"]
+        osiris(folder, installed, "postprocess", "model.yaml", "--processor", "series")
+        write_pipeline(folder, address, "sh -c 'exit 3'")
+        osiris(folder, installed, "pipeline", "pipeline.json", code=1)
+        osiris(folder, installed, "postprocess", "model.yaml", "--processor", "series", code=1)
 
 
 def test_its_backend_can_be_stopped(folder: Path, installed: dict[str, str]) -> None:

@@ -219,6 +219,35 @@ def test_an_archive(run: ModelRun, tmp_path: Path, form: str) -> None:
     assert [item["path"] for item in some["files"]] == ["outputs/a.txt"]
 
 
+def test_patterns_are_globs(run: ModelRun) -> None:
+    """A star stays in its folder; two are any number of them; as `Path.glob` has it, for files."""
+    for name in ("outputs/deep/er/c.nc", "outputs/deep/a.txt", "top.nc", "outputs/.hidden.nc", "datasets/[x].nc"):
+        path = run.staging_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for pattern, expected in {
+        "outputs/*.nc": [".hidden.nc", "b.nc"],
+        "outputs/*": [".hidden.nc", "a.txt", "b.nc"],
+        "outputs/**/*.nc": [".hidden.nc", "b.nc", "deep/er/c.nc"],
+        "outputs/*/*": ["deep/a.txt"],
+        "outputs/**": [".hidden.nc", "a.txt", "b.nc", "deep/a.txt", "deep/er/c.nc"],
+        "*.nc": ["top.nc"],
+        "**/c.nc": ["deep/er/c.nc"],
+        "**/er/**/*": ["deep/er/c.nc"],
+        "datasets/[[]x].nc": ["datasets/[x].nc"],
+        "./outputs/a.txt": ["a.txt"],
+        "outputs/A.TXT": [],
+    }.items():
+        done = run.postprocess("archive", patterns=(pattern,))
+        found = [item["path"].removeprefix("outputs/") for item in done.get("files", [])]
+        assert found == expected, pattern
+        if "**" not in pattern[-3:]:  # which only later versions of Python take for files too
+            globbed = {
+                str(path.relative_to(run.staging_dir)) for path in run.staging_dir.glob(pattern) if path.is_file()
+            }
+            assert {item["path"] for item in done.get("files", [])} == globbed, pattern
+
+
 def test_an_archive_of_nothing_is_no_success(run: ModelRun, tmp_path: Path) -> None:
     """Patterns that match no file are a mistake, or the outputs are missing; there is then no archive either."""
     done = run.postprocess("archive", patterns=("nowhere/*",))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from osiris_core.configuration_file import parse_trees, read_trees
-from osiris_core.configurations.kinds import kind_of_tree, type_of
+from osiris_core.configurations.kinds import kind_of_tree, meant
 from osiris_core.configurations.validation import validated
 from osiris_core.errors import ConfigError, ManifestError, OsirisError, PreparationError, Problem
-from osiris_core.models.pipeline_file import PipelineFile, is_pipeline, read_pipeline
+from osiris_core.models.pipeline_file import PipelineFile, read_pipeline
 from osiris_core.secrets import escape
 
 if TYPE_CHECKING:
@@ -72,25 +72,21 @@ def pipeline_of(tree: ConfigurationTree) -> PipelineFile:
     return read_pipeline(tree, os.environ)
 
 
-def model_of(tree: ConfigurationTree) -> Any:
-    """The model run of a file that is one, or of a pipeline's file. Raises ConfigError."""
-    return pipeline_of(tree.below("config") if is_pipeline(tree) and "config" in tree.data else tree).model_run
-
-
-def backend_of(name: str | None, config: str | None, env: tuple[str, ...]) -> Any:
+def backend_of(name: str | None, config: str | None, env: tuple[str, ...], described: PipelineFile | None) -> Any:
     """
-    The configuration of a run backend, or the name of one that has none; None where nothing is asked for.
+    The configuration of a run backend, or the name of one that has none: as the options say, or else the model's file.
+
+    None where neither asks for one. Variables are added to whichever it is.
 
     Raises:
         PreparationError: The file or a setting does not fit, or what is named runs no models.
     """
-    if name is None and config is None and not env:
-        return None
+    found = described.backend if described is not None else None
     if config is not None:
         found = _of_file(config, "backend", name)
         if not hasattr(found, "get_backend_class"):
             raise ConfigError([Problem("this is a configuration of an adapter that runs no models", file=config)])
-    else:
+    elif name is not None or (env and found is None):
         from osiris_core.models.execution import resolve
 
         found = resolve(name or "local", {})[0] or name
@@ -109,14 +105,7 @@ def processor_of(name: str | None, config: str | None) -> Any:
 
 
 def _of_file(path: str, kind: str, name: str | None) -> Any:
-    trees = read_trees(path)
-    if len(trees) > 1:
-        fitting = [tree for tree in trees if (type_of(tree) or ("", None))[1] == name]
-        if name is None or len(fitting) != 1:
-            told = f"{len(fitting) or 'none'} of them for '{name}'" if name else "name the one that is meant"
-            raise ManifestError([trees[1].problem(f"this file holds {len(trees)} documents; {told}")])
-        trees = fitting
-    tree = trees[0]
+    tree = meant(read_trees(path), name, "name the one that is meant")
     if not isinstance(tree.data, dict):
         raise ConfigError([tree.problem("a configuration is a mapping of keys to values")])
     meaning = kind_of_tree(tree, (kind, name) if name is not None else None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from osiris_core.cli import exits, formatting, stdout
-from osiris_core.cli.model_request import Requested, backend_of, model_of, model_tree, workspace_of
+from osiris_core.cli.model_request import Requested, backend_of, model_tree, pipeline_of, workspace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +45,9 @@ def run_model(
         raise click.UsageError("--dry-run and --skip-generate exclude each other: one only generates, one does not")
     tree = model_tree(file, from_env=from_env)
     asked = Requested()
-    model_run = asked.get(lambda: model_of(tree))
-    backend = asked.get(lambda: backend_of(options.adapter, options.config, options.env)) or "local"
+    described = asked.get(lambda: pipeline_of(tree))
+    model_run: Any = described.model_run if described is not None else None
+    backend = asked.get(lambda: backend_of(options.adapter, options.config, options.env, described)) or "local"
     workspace = asked.get(lambda: workspace_of(model_run)) if skip_generate and model_run is not None else None
     asked.check()
     if dry_run:
@@ -131,7 +132,7 @@ def _generate(model_run: Any, *, as_json: bool) -> int:
     from pathlib import Path
 
     from osiris_core.errors import PreparationError, Problem
-    from osiris_core.models.verdict import alone_in_workspace
+    from osiris_core.models.exclusion import alone_in_workspace
 
     try:
         with alone_in_workspace(model_run):

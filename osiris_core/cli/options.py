@@ -97,7 +97,12 @@ class RunOptions:
 
 _INPUT_OPTIONS = [
     click.option("--adapter", metavar="NAME", shell_complete=complete_adapters, help="Where to run. [default: local]"),
-    click.option("--config", metavar="FILE", help="The adapter's configuration, YAML or JSON; its `type` names it."),
+    click.option(
+        "--config",
+        "--backend-config",
+        metavar="FILE",
+        help="The adapter's configuration, YAML or JSON; its `type` names it.",
+    ),
     click.option("--param", type=Assignment(), metavar="K=V", multiple=True, help="A value for a parameter."),
     click.option(
         "--env",

@@ -8,12 +8,20 @@ import click
 
 from osiris_core.cli import exits, formatting, stdout
 from osiris_core.cli.command import Command
-from osiris_core.cli.options import complete_adapters, json_option
+from osiris_core.cli.options import Duration, complete_adapters, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from osiris_core.models.pipeline_file import PipelineFile
+
+
+_SETTINGS = {
+    "cleanup_on_failure": "cleanup_on_failure",
+    "postprocess_failure": "postprocess_failure",
+    "timeout": "timeout_s",
+}
+"""What the options are to a pipeline backend."""
 
 
 @click.command("pipeline", cls=Command)
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--processor", metavar="NAME", help="The postprocessor.")
 @click.option("--processor-config", metavar="FILE", help="The postprocessor's configuration.")
 @click.option("--env", metavar="NAME[=V]", multiple=True, help="Give the model's command a variable.")
+@click.option("--timeout", type=Duration(), metavar="S", help="The longest the run may take: 90, 90s, 5m, 2h.")
 @click.option("--cleanup-on-failure", is_flag=True, default=None, help="Remove the model's folder if the run fails.")
 @click.option("--no-validate", is_flag=True, help="Do not check what a stage left before the next one begins.")
 @click.option(
@@ -50,7 +59,7 @@ def pipeline(file: str | None, config_from_env: bool, as_json: bool, **given: An
     tree = model_tree(file, from_env=config_from_env)
     asked = Requested()
     described: PipelineFile | None = asked.get(lambda: pipeline_of(tree))
-    backend = asked.get(lambda: backend_of(given["run_backend"], given["config"], given["env"]))
+    backend = asked.get(lambda: backend_of(given["run_backend"], given["config"], given["env"], described))
     processor = asked.get(lambda: processor_of(given["processor"], given["processor_config"]))
     asked.check()
     assert described is not None
@@ -72,11 +81,11 @@ def _settings(
     options = described.options
     written = {key: getattr(options, key) for key in options.model_fields_set - {"pipeline_backend", "settings"}}
     settings = {**written, **options.settings}
-    chosen = {"run_backend": backend or described.backend, "processor": processor or described.postprocessor}
+    chosen = {"run_backend": backend, "processor": processor or described.postprocessor}
     settings |= {key: found for key, found in chosen.items() if found is not None}
-    for key in ("cleanup_on_failure", "postprocess_failure"):
-        if given[key] is not None:
-            settings[key] = given[key]
+    for option, key in _SETTINGS.items():
+        if given[option] is not None:
+            settings[key] = given[option]
     if given["no_validate"]:
         settings["validate_stages"] = False
     if given["force"]:
@@ -90,16 +99,13 @@ def _refuse_unknown(name: str, settings: Mapping[str, Any], written: set[str], f
 
     Asking it here is asking before anything is done: a call would fail, or swallow them.
     """
-    import inspect
-
     from osiris_core.errors import ConfigError, Problem
-    from osiris_core.models.registries import PIPELINES
+    from osiris_core.models.pipeline_file import settings_of, takes_any_setting
     from osiris_core.suggestion import did_you_mean
 
-    parameters = inspect.signature(PIPELINES.load(name).execute).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    if takes_any_setting(name):
         return
-    known = set(list(parameters)[2:])  # without self and the model run
+    known = settings_of(name)
     found = [
         Problem(
             f"pipeline backend '{name}' has no such setting",

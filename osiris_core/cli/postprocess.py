@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--validate-outputs/--no-validate", default=None, help="Whether outputs must be there. [default: as configured]"
 )
+@click.option("--force", is_flag=True, help="Process the outputs of a run that failed too; it still is no success.")
 @json_option
 def postprocess(
     file: str | None,
@@ -31,6 +32,7 @@ def postprocess(
     processor_config: str | None,
     output_dir: str | None,
     validate_outputs: bool | None,
+    force: bool,
     as_json: bool,
 ) -> int:
     """
@@ -48,10 +50,10 @@ def postprocess(
     chosen = asked.get(lambda: processor_of(processor, processor_config))
     asked.check()
     # What is not given does not go before what the configuration says.
-    given = {"output_dir": output_dir, "validate_outputs": validate_outputs}
+    given = {"output_dir": output_dir, "validate_outputs": validate_outputs, "force": force or None}
     settings = {name: value for name, value in given.items() if value is not None}
     model_run, what = described.model_run, chosen or described.postprocessor or "noop"
-    _refuse_unknown(what, settings)
+    _refuse_unknown(what, set(settings) - {"force"})
     result = while_watched(model_run, lambda: model_run.postprocess(what, **settings), watched=False, as_json=as_json)
     if as_json:
         stdout.write_json(plain(result))
@@ -60,9 +62,9 @@ def postprocess(
     return left(exit_code(result))
 
 
-def _refuse_unknown(processor: Any, settings: Mapping[str, Any]) -> None:
+def _refuse_unknown(processor: Any, settings: set[str]) -> None:
     """Raises UsageError for options that a configured postprocessor has no key for, and would not look at."""
-    if not isinstance(processor, str) and (unknown := set(settings) - set(type(processor).model_fields)):
+    if not isinstance(processor, str) and (unknown := settings - set(type(processor).model_fields)):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unknown))
         raise click.UsageError(f"{names}: postprocessor '{getattr(processor, 'type', processor)}' has no such setting")
 

@@ -50,7 +50,7 @@ def make_request(options: RunOptions, *, verbose: bool = False, **extras: Any) -
     try:
         manifest = load_manifest(options.manifest, base_dir=options.base_dir)
     except ManifestError as exc:
-        problems.extend(exc.problems)
+        problems.extend(_no_manifest(options.manifest) or exc.problems)
     earlier, notice = _earlier(options, manifest)
     session_dir = earlier.layout.root if earlier else Path(options.session_dir or sessions_root() / new_session_id())
     context = ExecutionContext(
@@ -106,6 +106,25 @@ def environment_of(given: tuple[str, ...], problems: list[Problem]) -> tuple[dic
             public.discard(name)
             exits.given_secrets.append(values[name])
     return values, frozenset(public)
+
+
+def _no_manifest(file: str) -> list[Problem]:
+    """What there is to say of a file that is something else: a model run, or a pipeline of one."""
+    from osiris_core.configuration_file import read_trees
+    from osiris_core.configurations.kinds import is_model_run
+    from osiris_core.models.pipeline_file import is_pipeline
+
+    try:
+        tree = read_trees(file)[0]
+    except PreparationError:
+        return []
+    if not isinstance(tree.data, dict) or "steps" in tree.data:
+        return []
+    if is_pipeline(tree):
+        return [tree.problem("this is a pipeline of a model run, not a manifest", hint=f"osiris pipeline {file}")]
+    if is_model_run(tree.data):
+        return [tree.problem("this is a model run, not a manifest", hint=f"osiris run --model-run {file}")]
+    return []
 
 
 def _adapter(options: RunOptions, problems: list[Problem]) -> ExecutionAdapter | None:

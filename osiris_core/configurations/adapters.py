@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from osiris_core.configuration_file import read_trees
 from osiris_core.configurations.filling import Filling
-from osiris_core.configurations.kinds import type_of
+from osiris_core.configurations.kinds import meant, type_of
 from osiris_core.configurations.validation import validated
-from osiris_core.errors import ConfigError, ManifestError
+from osiris_core.errors import ConfigError
 from osiris_core.factory import AdapterFactory
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from osiris_core.adapter import ExecutionAdapter
-    from osiris_core.configurations.tree import ConfigurationTree
 
 
 def adapter_of_file(path: str | Path, name: str | None, values: Mapping[str, str]) -> ExecutionAdapter:
@@ -29,7 +28,7 @@ def adapter_of_file(path: str | Path, name: str | None, values: Mapping[str, str
         PreparationError: The file cannot be read or does not fit, with every problem.
         OsirisError: The adapter cannot be had, as the factory says.
     """
-    tree = _meant(read_trees(path, values=values), name)
+    tree = meant(read_trees(path, values=values), name, "name the one that is meant: --adapter NAME")
     if tree.data is None:
         tree.data = {}
     if not isinstance(tree.data, dict):
@@ -47,16 +46,6 @@ def adapter_of_file(path: str | Path, name: str | None, values: Mapping[str, str
     if filling.problems:
         raise ConfigError(filling.problems)
     return AdapterFactory.create(name, **{item: value for item, value in filled.items() if item != key})
-
-
-def _meant(trees: list[ConfigurationTree], name: str | None) -> ConfigurationTree:
-    if len(trees) == 1:
-        return trees[0]
-    found = [tree for tree in trees if (type_of(tree) or (None, None))[1] == name]
-    if name is None or len(found) != 1:
-        told = f"{len(found) or 'none'} of them for '{name}'" if name else "name the one that is meant: --adapter NAME"
-        raise ManifestError([trees[1].problem(f"this file holds {len(trees)} documents; {told}")])
-    return found[0]
 
 
 def _dropped(model: type[BaseModel], key: str) -> tuple[str, ...]:

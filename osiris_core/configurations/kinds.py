@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.errors import ConfigError, OsirisError
+from osiris_core.errors import ConfigError, ManifestError, OsirisError
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -34,6 +34,33 @@ def type_of(tree: ConfigurationTree) -> tuple[str, str] | None:
     return next(((key, data[key]) for key in TYPE_KEYS if isinstance(data.get(key), str)), None)
 
 
+def meant(
+    trees: list[ConfigurationTree], name: str | None, otherwise: str = "no way to tell which is meant"
+) -> ConfigurationTree:
+    """
+    The document of a file that is meant: the only one, or the one of type `name`.
+
+    Raises:
+        ManifestError: Several are, or none; `otherwise` is said where there is no name to go by.
+    """
+    if len(trees) == 1:
+        return trees[0]
+    found = [tree for tree in trees if name is not None and (type_of(tree) or ("", None))[1] == name]
+    if len(found) == 1:
+        return found[0]
+    told = f"{len(found) or 'none'} of type {name!r}" if name is not None else otherwise
+    raise ManifestError([trees[1].problem(f"this file holds {len(trees)} documents; {told}")])
+
+
+def is_model_run(data: Any) -> bool:
+    """Whether a document without a `type` is a model run: by its `run_id`, or because it says nothing else."""
+    from osiris_core.models.model_run import ModelRun
+
+    if not isinstance(data, dict) or not data:
+        return False
+    return "run_id" in data or all(key in ModelRun.model_fields for key in data)
+
+
 def class_named(tree: ConfigurationTree, base: type[BaseModel]) -> Meaning:
     """
     What the `type` of a configuration names, which is one of `base`.
@@ -48,7 +75,7 @@ def class_named(tree: ConfigurationTree, base: type[BaseModel]) -> Meaning:
 
 def kind_of_tree(tree: ConfigurationTree, wanted: tuple[str, str] | None = None) -> Meaning:
     """
-    What any configuration is: by its `type`, or a model run by its `run_id`.
+    What any configuration is: by its `type`, or a model run by what it says.
 
     Args:
         wanted: The kind and type of one that does not say so itself; one that says something else is an error.
@@ -65,10 +92,10 @@ def kind_of_tree(tree: ConfigurationTree, wanted: tuple[str, str] | None = None)
         return _named(tree, kind, name)
     if found is not None:
         return _named(tree)
-    if "run_id" in tree.data:
+    if is_model_run(tree.data):
         from osiris_core.models.model_run import ModelRun
 
-        return Meaning("model run", str(tree.data["run_id"]), ModelRun)
+        return Meaning("model run", str(tree.data.get("run_id", ModelRun.model_fields["run_id"].default)), ModelRun)
     raise ConfigError([tree.problem("is missing: it says what the configuration is for", ("type",), _known())])
 
 

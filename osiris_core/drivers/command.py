@@ -71,6 +71,7 @@ config:
         workspace = Workspace(ctx, config.workspace)
         workspace.add_folders(config.folders)
         workspace.add_files(config.files)
+        workspace.add_links(config.links)
         variables = workspace.add_inputs(inputs, config)
         cwd = workspace.start_dir(config.working_dir)
         before = Snapshot(workspace.root, owners_change=self.owners_change) if config.keep_changes else None

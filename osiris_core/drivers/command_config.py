@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from osiris_core.paths import InputPath, safe_relative
+from osiris_core.paths import InputPath, safe_relative, stays_inside
 
 TableFormat = Literal["csv", "parquet", "arrow"]
 OutputFormat = Literal["csv", "parquet", "arrow", "json"]
@@ -105,6 +105,11 @@ class CommandConfig(BaseModel):
     folders: list[str] = Field(
         default_factory=list, description="Folders made in the working directory before, where they are not there."
     )
+    links: dict[str, str] = Field(
+        default_factory=dict,
+        description="Symbolic links made in the working directory before: the name of each, and what it leads to, "
+        "relative to it and in the working directory too.",
+    )
     keep_changes: bool = Field(
         default=False,
         description="Keep every file that the command makes or changes in the working directory as an artifact, below "
@@ -163,6 +168,14 @@ class CommandConfig(BaseModel):
         for pattern in patterns:
             safe_relative(pattern)
         return patterns
+
+    @field_validator("links")
+    @classmethod
+    def _links_stay_inside(cls, links: dict[str, str]) -> dict[str, str]:
+        for name, to in links.items():
+            if not stays_inside(str(safe_relative(name)), to):
+                raise ValueError(f"link {name!r} leads out of the working directory")
+        return links
 
     @field_validator("workspace")
     @classmethod

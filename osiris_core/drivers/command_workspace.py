@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.cloning import clone_or_link
 from osiris_core.errors import StepError
 from osiris_core.paths import PathEscapes, safe_relative
 
@@ -33,6 +34,7 @@ class Workspace:
 
     def __init__(self, ctx: StepContext, given: str | None = None) -> None:
         self.root = Path(given) if given is not None else ctx.work_dir
+        self._lives_on = given is not None
         self._ctx = ctx
         self._step_id = ctx.step_id
         if given is not None and not self.root.is_dir():
@@ -56,6 +58,16 @@ class Workspace:
                 shutil.copy(source, target)
             except OSError as exc:
                 raise self._error(f"file {name!r} cannot be copied from {source}: {exc.strerror or exc}") from exc
+
+    def add_links(self, links: Mapping[str, str]) -> None:
+        """Make symbolic links as they are given, each to something in here."""
+        for name, to in links.items():
+            link = self.root / safe_relative(name)
+            try:
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(to)
+            except OSError as exc:
+                raise self._error(f"link {name!r} cannot be made: {exc.strerror or exc}") from exc
 
     def add_inputs(self, inputs: Mapping[str, Any], config: CommandConfig) -> dict[str, str]:
         """Write the step's inputs to `inputs/` and return the environment variables that point to them."""
@@ -181,13 +193,25 @@ class Workspace:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)  # named by two patterns, or left by an earlier attempt
-            try:
-                os.link(source, target)  # at once, whatever its size; and an output of the step can still be read
-            except OSError:
-                shutil.copy(source, target)
+            self._put(source, target)
         except OSError as exc:
             return [f"artifact {name} cannot be kept: {exc.strerror or exc}"]
         return []
+
+    def _put(self, source: Path, target: Path) -> None:
+        """
+        A folder that lives on will change, and an artifact must not: it is a copy. A private one goes with its step, so
+        another name will do; at once, whatever its size, and an output of the step can still be read.
+        """
+        if self._lives_on:
+            if not clone_or_link(source, target):
+                name = source.relative_to(self.root.resolve())
+                self._ctx.log(f"artifact {name} is the file in the workspace itself, not a copy", level="warning")
+            return
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy(source, target)
 
     def _error(self, message: str, **details: Any) -> StepError:
         return StepError(message, step_id=self._step_id, details=details)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 from osiris_core.drivers.forked_call import Call, driver_of
 from osiris_core.errors import CollectError, OsirisError, PreparationError, Problem, SessionBusy, classify
 from osiris_core.factory import AdapterFactory
-from osiris_core.hidden_values import inherited_secrets
+from osiris_core.hidden_values import inherited_secrets, redactor_of
 from osiris_core.models import log as model_log
-from osiris_core.models.homecoming import artifacts_of, write_under_way
+from osiris_core.models.exclusion import alone_in, alone_in_workspace, in_turn
+from osiris_core.models.homecoming import artifacts_of, under_way
 from osiris_core.models.model_run import CommandModel
 from osiris_core.models.one_step import OneStep, registered, run_one_step
 from osiris_core.models.result import ModelArtifact, ModelPhase, ModelRunResult
 from osiris_core.models.subject import as_workspace, default_workspace, expected_outputs, model_command, session_dir
-from osiris_core.models.verdict import alone_in_workspace, write_verdict
-from osiris_core.models.workspace import bring_into_workspace, missing_outputs, tree_of
+from osiris_core.models.verdict import attempts_so_far, keep, look_for_outputs
+from osiris_core.models.workspace import bring_into_workspace, tree_of
 from osiris_core.secrets import escape
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ModelBackendRun:
     warnings: list[str] = field(default_factory=list)
     refused: Exception | None = None
     reported: str | None = None
+    attempt: int | None = None
 
     def execute(self) -> ModelRunResult:
         """What came of it; only Ctrl-C is raised."""
@@ -57,12 +59,13 @@ class ModelBackendRun:
         self.workspace = as_workspace(default_workspace(self.model_run))
         try:
             self._check_command()
-            with alone_in_workspace(self.model_run) as under_way:
-                self._find_workspace()
-                in_place = self.config.runs_in_workspace
-                write_under_way(under_way, self.workspace, expected_outputs(self.model_run), in_place=in_place)
-                self.phase = "prepare"
-                result = self._run()
+            named = self.config.working_dir if isinstance(self.config.working_dir, Path) else self.workspace_dir
+            with alone_in_workspace(self.model_run, self.workspace_dir) as lock, alone_in(named or self.workspace):
+                self._find_workspace(named)
+                expected, in_place = expected_outputs(self.model_run), self.config.runs_in_workspace
+                with alone_in(self.workspace), under_way(lock, self.workspace, expected, in_place=in_place):
+                    self.phase = "prepare"
+                    result = self._run()
         except NothingToRun as exc:
             self.warnings.append(str(exc))
             result = self._result(success=True, status="completed")
@@ -71,18 +74,11 @@ class ModelBackendRun:
             result = self._result(success=False, status="failed", error=str(exc), failure_class=str(classify(exc)))
         except Exception as exc:  # noqa: BLE001 - `generate` may raise anything; a run that fails is a result
             words = str(exc) if isinstance(exc, OsirisError) else f"{type(exc).__name__}: {exc}"
+            words = redactor_of(self.config).text(words)
             result = self._result(success=False, status="failed", error=words, failure_class=str(classify(exc)))
-        self._keep(result)
+        keep(self.session_dir, result, self.reported)
         model_log.log_end(result)
         return result
-
-    def _keep(self, result: ModelRunResult) -> None:
-        if isinstance(self.refused, SessionBusy):  # the one that is running will say what it came to
-            return
-        try:
-            write_verdict(self.session_dir, result, self.reported)
-        except OSError as exc:
-            model_log.log.warning("%s: its result cannot be kept: %s", result.run_id, exc)
 
     def _check_command(self) -> None:
         """Before inputs are generated for nothing."""
@@ -95,15 +91,14 @@ class ModelBackendRun:
             raise PreparationError([Problem("the model run has no command", key="command", hint=hint)])
         self.phase = "generate"
 
-    def _find_workspace(self) -> None:
+    def _find_workspace(self, named: str | os.PathLike[str] | None) -> None:
         """`working_dir` goes before `workspace_dir`, before what `generate` returns, before the usual place."""
         generated = None
         if self.workspace_dir is None:
             started_s = monotonic()
             generated = self.model_run.generate()
             self.timings["generate_ms"] = round((monotonic() - started_s) * 1000, 3)
-        named = self.config.working_dir if isinstance(self.config.working_dir, Path) else None
-        chosen = named or self.workspace_dir or generated
+        chosen = named or generated
         if isinstance(chosen, (str, os.PathLike)):
             self.workspace = as_workspace(chosen)
         if not self.workspace.is_dir():
@@ -123,7 +118,7 @@ class ModelBackendRun:
         if command is not None:
             escaped = {name: _escaped(value) for name, value in command.items()}
             return self._finished(self._through({"driver": "command", "config": {**escaped, **settings}}))
-        call = Call(self._callable())
+        call = Call(in_turn(self._callable()))
         with registered(driver_of(call)) as driver:
             done = self._through({"driver": driver, "config": {"argv": ["config.run"], **settings}})
         result = self._finished(done)
@@ -171,7 +166,8 @@ class ModelBackendRun:
 
     def _finished(self, done: OneStep) -> ModelRunResult:
         self.phase, self.refused = done.phase, done.refused
-        self.reported = done.report.status if done.report is not None else None
+        if done.report is not None:
+            self.reported, self.attempt = done.report.status, int(done.report["attempt"])
         self.timings.update(done.timings)
         artifacts: tuple[ModelArtifact, ...] = ()
         error, status, failure_class = done.error, done.status, done.failure_class
@@ -183,13 +179,12 @@ class ModelBackendRun:
                 if not self.config.runs_in_workspace:
                     bring_into_workspace(done.report, self.workspace, artifacts)
                 made = {self.workspace / artifact.path for artifact in artifacts}
-                missing = missing_outputs(self.workspace, expected, made.__contains__)
+                missing, unmet = look_for_outputs(self.workspace, expected, made)
+                if error is None and unmet is not None:
+                    self.phase, error, status, failure_class = "collect", unmet, "failed", "user_error"
             except CollectError as exc:
                 if error is None:
                     self.phase, error, status, failure_class = "collect", str(exc), "failed", str(exc.failure_class)
-        if error is None and missing:
-            error = f"the run succeeded but did not leave {', '.join(missing)}"
-            self.phase, status, failure_class = "collect", "failed", "user_error"
         return self._result(
             success=error is None and status == "completed",
             status=status,
@@ -214,6 +209,8 @@ class ModelBackendRun:
 
     def _result(self, **facts: Any) -> ModelRunResult:
         wall_ms = round((monotonic() - self._started_s) * 1000, 3)
+        if self.attempt is None and not isinstance(self.refused, SessionBusy):
+            self.attempt = attempts_so_far(self.model_run)
         return ModelRunResult(
             run_id=str(self.model_run.run_id),
             phase=self.phase,
@@ -221,6 +218,7 @@ class ModelBackendRun:
             workspace=str(self.workspace),
             started_at=self.started_at,
             finished_at=datetime.now(UTC),
+            attempt=self.attempt,
             timeout_s=self.limit_s,
             timings={**self.timings, "wall_ms": wall_ms},
             warnings=tuple(self.warnings),

@@ -49,6 +49,7 @@ def execute_model(
         return found
     from osiris_core.models.foreign_backend import execute_foreign
 
+    check_complete(config)
     return execute_foreign(backend_class, model_run, config, workspace_dir, settings=own, timeout_s=timeout_s)
 
 
@@ -82,19 +83,22 @@ def resolve(
     if isinstance(backend, BaseBackendConfig):
         if settings:
             raise TypeError(f"give a configuration or settings ({', '.join(settings)}), not both")
-        return _complete(backend), backend.get_backend_class(), {}
+        return backend, backend.get_backend_class(), {}
     if not isinstance(backend, str):
         raise TypeError(f"Backend must be a subclass of BaseBackendConfig, got {type(backend).__name__}")
     if backend in CONFIGS.names() or backend not in RUN_BACKENDS.names():
         config = configured(_config_class(backend), backend, settings)
-        return _complete(config), config.get_backend_class(), {}
+        return config, config.get_backend_class(), {}
     return None, RUN_BACKENDS.load(backend), settings
 
 
-def _complete(config: BaseBackendConfig) -> BaseBackendConfig:
-    if problems := config.model_run_problems():
+def check_complete(config: BaseBackendConfig | None) -> None:
+    """
+    Raises:
+        ValueError: The configuration lacks what a model run needs, though a manifest can do without it.
+    """
+    if config is not None and (problems := config.model_run_problems()):
         raise SettingsError(problems)
-    return config
 
 
 def _config_class(name: str) -> type[BaseBackendConfig]:

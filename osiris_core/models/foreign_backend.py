@@ -8,40 +8,41 @@ kill it: when it does not end in time, its thread is left behind, and the run is
 from __future__ import annotations
 
 import inspect
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from osiris_core.drivers.command_changes import Snapshot
 from osiris_core.errors import SessionBusy, StepError
 from osiris_core.factory import AdapterFactory
 from osiris_core.hidden_values import HIDDEN_FIELD, hidden_values, inherited_secrets
 from osiris_core.models import log as model_log
+from osiris_core.models.exclusion import alone_in, alone_in_workspace, in_turn
+from osiris_core.models.homecoming import forget
 from osiris_core.models.one_step import OneStep, registered, run_one_step
 from osiris_core.models.result import ModelRunResult
 from osiris_core.models.subject import as_workspace, default_workspace, expected_outputs, session_dir
-from osiris_core.models.verdict import alone_in_workspace, write_verdict
-from osiris_core.models.workspace import missing_outputs
+from osiris_core.models.verdict import attempts_so_far, keep, look_for_outputs
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from osiris_core.adapter import ExecutionAdapter
     from osiris_core.config import BaseBackendConfig
     from osiris_core.step_context import StepContext
 
 
-TICK_S = 0.02
-"""How far the clock of a file system may be behind."""
-
-
 @dataclass
 class ForeignCall:
-    """One call of a run backend, and what came of it."""
+    """One call of a run backend, and what came of it; `before` is the folder that is `watched`, as it was then."""
 
     function: Callable[[], Any]
+    watched: Path | None = None
+    before: Snapshot | None = None
     value: Any = None
     raised: BaseException | None = None
 
@@ -52,6 +53,7 @@ class ForeignBackendDriver:
     call: ClassVar[ForeignCall]
 
     def run(self, step_id: str, config: Mapping[str, Any], inputs: Mapping[str, Any], ctx: StepContext) -> None:  # noqa: ARG002
+        self.call.before = Snapshot(self.call.watched) if self.call.watched is not None else None
         try:
             self.call.value = self.call.function()
         except BaseException as exc:
@@ -76,18 +78,18 @@ def execute_foreign(
     started_at, started_s = datetime.now(UTC), monotonic()
     limit_s = _limit(config, settings) if timeout_s is None else timeout_s
     arguments = arguments_for(backend_class.run, config, workspace_dir, settings)
-    call = ForeignCall(lambda: backend_class().run(model_run, **arguments))
+    workspace = as_workspace(workspace_dir or default_workspace(model_run))
+    expected = expected_outputs(model_run)
+    call = ForeignCall(lambda: backend_class().run(model_run, **arguments), workspace if expected else None)
     driver = type("ForeignBackendDriver", (ForeignBackendDriver,), {"call": call})
     with registered(driver) as name, AdapterFactory.create("local") as adapter:
         step = {"driver": name, "config": {HIDDEN_FIELD: hidden_values(settings, config)}}
-        done = _alone(model_run, adapter, step, limit_s)
-    workspace = as_workspace(workspace_dir or default_workspace(model_run))
+        done = _alone(model_run, adapter, call, step, limit_s, (workspace, getattr(config, "working_dir", None)))
     error, status, failure_class, phase = done.error, done.status, done.failure_class, done.phase
-    expected = expected_outputs(model_run)
-    missing = missing_outputs(workspace, expected, lambda path: path.stat().st_ctime >= started_at.timestamp() - TICK_S)
-    if error is None and missing:
-        error = f"the run succeeded but did not leave {', '.join(missing)}"
-        phase, status, failure_class = "collect", "failed", "user_error"
+    made = call.before.changes().files if call.before is not None else ()
+    missing, unmet = look_for_outputs(workspace, expected, {workspace / name for name in made})
+    if error is None and unmet is not None:
+        phase, error, status, failure_class = "collect", unmet, "failed", "user_error"
     timed_out_itself = isinstance(call.raised, TimeoutError)
     result = ModelRunResult(
         success=error is None and status == "completed",
@@ -105,18 +107,35 @@ def execute_foreign(
         expected_outputs=expected,
         missing_outputs=missing,
         session_dir=done.report.session_dir if done.report is not None else "",
+        attempt=_attempt(model_run, done),
         exception=call.raised,
     )
-    if not isinstance(done.refused, SessionBusy):
-        with suppress(OSError):
-            write_verdict(session_dir(model_run), result, done.report.status if done.report is not None else None)
+    keep(session_dir(model_run), result, done.report.status if done.report is not None else None)
     model_log.log_end(result)
     return result
 
 
-def _alone(model_run: Any, adapter: ExecutionAdapter, step: Mapping[str, Any], limit_s: float | None) -> OneStep:
+def _attempt(model_run: Any, done: OneStep) -> int | None:
+    if done.report is not None:
+        return int(done.report["attempt"])
+    return None if isinstance(done.refused, SessionBusy) else attempts_so_far(model_run)
+
+
+def _alone(
+    model_run: Any,
+    adapter: ExecutionAdapter,
+    call: ForeignCall,
+    step: Mapping[str, Any],
+    limit_s: float | None,
+    folders: Iterable[Any],
+) -> OneStep:
     try:
-        with alone_in_workspace(model_run):
+        with ExitStack() as stack:
+            forget(stack.enter_context(alone_in_workspace(model_run)))
+            for folder in folders:
+                if isinstance(folder, Path):
+                    stack.enter_context(alone_in(folder))
+            call.function = in_turn(call.function)
             return run_one_step(
                 adapter,
                 str(model_run.run_id),

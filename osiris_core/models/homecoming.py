@@ -5,18 +5,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.drivers.command_workspace import KEPT_FOLDER
+from osiris_core.errors import SessionBusy
+from osiris_core.models.exclusion import alone_in
 from osiris_core.models.result import ModelArtifact
 from osiris_core.models.subject import lock_file_of
-from osiris_core.models.verdict import Verdict, keep_verdict
-from osiris_core.models.workspace import bring_into_workspace, missing_outputs
+from osiris_core.models.verdict import Verdict, keep_verdict, look_for_outputs
+from osiris_core.models.workspace import bring_into_workspace
 from osiris_core.session import SessionLayout, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from osiris_core.report import RunReport
 
@@ -32,10 +35,25 @@ def artifacts_of(report: RunReport) -> tuple[ModelArtifact, ...]:
     )
 
 
-def write_under_way(fd: int, workspace: Path, expected: Iterable[str], *, in_place: bool) -> None:
-    """Say in the locked file what a run that begins now will be asked for, and whether it runs in its workspace."""
+@contextmanager
+def under_way(fd: int, workspace: Path, expected: Iterable[str], *, in_place: bool) -> Iterator[None]:
+    """
+    While the block runs, the locked file says what the run was asked for, and whether it runs in its workspace.
+
+    It still does when this process dies in the block, and only then.
+    """
     asked = {"workspace": str(workspace), "expected_outputs": list(expected), "in_place": in_place}
-    os.write(fd, json.dumps(asked).encode())
+    forget(fd)
+    os.pwrite(fd, json.dumps(asked).encode(), 0)
+    try:
+        yield
+    finally:
+        forget(fd)
+
+
+def forget(fd: int) -> None:
+    """Nobody is to bring home what an earlier run left elsewhere: another one begins, or is over."""
+    os.ftruncate(fd, 0)
 
 
 def bring_home(session_dir: str | Path, report: RunReport) -> None:
@@ -56,9 +74,10 @@ def bring_home(session_dir: str | Path, report: RunReport) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if (asked := read_json(path)) is not None:
-            _bring_home(SessionLayout(folder), report, asked)
-            os.truncate(fd, 0)
-    except BlockingIOError:
+            with alone_in(asked["workspace"]):
+                _bring_home(SessionLayout(folder), report, asked)
+            forget(fd)
+    except (BlockingIOError, SessionBusy):
         return
     finally:
         os.close(fd)
@@ -70,6 +89,6 @@ def _bring_home(layout: SessionLayout, report: RunReport, asked: dict[str, Any])
     if not asked["in_place"]:
         bring_into_workspace(report, workspace, artifacts)
     made = {workspace / artifact.path for artifact in artifacts}
-    missing = missing_outputs(workspace, asked["expected_outputs"], made.__contains__)
-    if missing and report.status == "completed":
-        keep_verdict(layout, Verdict(False, f"the run succeeded but did not leave {', '.join(missing)}"))
+    _, error = look_for_outputs(workspace, asked["expected_outputs"], made)
+    if error is not None and report.status == "completed":
+        keep_verdict(layout, Verdict(False, error))

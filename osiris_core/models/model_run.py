@@ -5,19 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads the annotation
 
 from osiris_core.drivers.command_changes import OURS
 from osiris_core.errors import PreparationError, Problem
-from osiris_core.host_paths import HostPath
+from osiris_core.host_paths import AnyPath, HostPath
 from osiris_core.models.subject import as_workspace
 from osiris_core.paths import safe_relative
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from typing import Self
 
     from osiris_core.config import BaseBackendConfig
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 LAYOUT = ("datasets", "outputs")
 """Folders that every workspace has; and a file INPUT, where no template brings one."""
-
-
-AnyPath = Annotated[Path, AfterValidator(Path.expanduser), PlainSerializer(str)]
 
 
 class CommandModel:
@@ -68,6 +66,9 @@ class ModelRun(BaseModel):
             ]
         },
     )
+
+    NOT_DESCRIBED: ClassVar[frozenset[str]] = frozenset({"_last_result"})
+    """What does not count when it is asked whether another model run is the same."""
 
     run_id: str = Field(
         default="run", min_length=1, description="Names the run and its workspace.", examples=["north-sea"]
@@ -140,6 +141,14 @@ class ModelRun(BaseModel):
             object.__setattr__(self, "config", CommandModel(self.command))
             self.model_fields_set.discard("config")
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A model run of its own, with other values where `update` has some (unchecked); it has not run yet."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied._last_result = None
+        if copied.config is None or isinstance(copied.config, CommandModel):
+            object.__setattr__(copied, "config", CommandModel(copied.command))
+        return copied
+
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """
@@ -170,7 +179,14 @@ class ModelRun(BaseModel):
 
         Raises:
             PreparationError: A template is wrong, for every reason; nothing was written or deleted.
+            SessionBusy: Somebody is at work in the workspace; it was not touched.
         """
+        from osiris_core.models.exclusion import alone_in
+
+        with alone_in(self.staging_dir):
+            return self._generate()
+
+    def _generate(self) -> str:
         workspace = self.staging_dir
         if self.template is not None:
             from osiris_core.models.template import render_folder
@@ -197,8 +213,9 @@ class ModelRun(BaseModel):
             workspace.mkdir(parents=True, exist_ok=True)
             write(workspace)
             return
-        if workspace in (Path.cwd(), *Path.cwd().parents, Path.home()):
-            message = f"delete_existing would delete {workspace}, which more than this run lives in"
+        workspace = workspace.resolve()  # a link to it stays one
+        if workspace in (Path.cwd(), *Path.cwd().parents, Path.home().resolve()):
+            message = f"delete_existing would delete {workspace}, in which more than this run lives"
             raise PreparationError([Problem(message, key="delete_existing", hint="set output_dir or run_id_subdir")])
         beside = workspace.with_name(f".{workspace.name}.new")
         shutil.rmtree(beside, ignore_errors=True)
@@ -225,7 +242,7 @@ class ModelRun(BaseModel):
         **settings: Any,
     ) -> bool:
         """
-        Whether the model ran as it should; `last_result` says more. See `model_execution.execute_model`.
+        Whether the model ran as it should; `last_result` says more. See `execution.execute_model`.
 
         Raises:
             ValueError: There is no such backend, or a setting does not fit.
@@ -244,19 +261,19 @@ class ModelRun(BaseModel):
         timeout_s: float | None = None,
         **settings: Any,
     ) -> ModelRunResult:
-        """What came of a run; a failure is a result, not an exception. See `model_execution.execute_model`."""
+        """What came of a run; a failure is a result, not an exception. See `execution.execute_model`."""
         from osiris_core.models.execution import execute_model
 
         self._last_result = execute_model(self, backend, workspace_dir, timeout_s=timeout_s, **settings)
         return self._last_result
 
     def postprocess(
-        self, processor: str | BasePostprocessorConfig | type[Any] = "noop", **settings: Any
+        self, processor: str | BasePostprocessorConfig | type[Any] = "noop", *, force: bool = False, **settings: Any
     ) -> PostprocessResult:
         """What a postprocessor made of the outputs. See `postprocess.postprocess`."""
         from osiris_core.models.postprocess import postprocess
 
-        return postprocess(self, processor, **settings)
+        return postprocess(self, processor, force=force, **settings)
 
     def pipeline(self, pipeline_backend: str = "local", **settings: Any) -> PipelineResult:
         """What generate, run and postprocess came to, by a pipeline backend. See `pipeline.run_pipeline`."""

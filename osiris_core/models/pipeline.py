@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from osiris_core.drivers.command_workspace import KEPT_FOLDER
-from osiris_core.hidden_values import inherited_secrets
-from osiris_core.models.execution import execute_model, resolve
+from osiris_core.errors import SessionBusy
+from osiris_core.hidden_values import redactor_of
+from osiris_core.models.exclusion import alone_in, alone_in_workspace
+from osiris_core.models.execution import check_complete, execute_model, resolve
 from osiris_core.models.model_run import ModelRun
-from osiris_core.models.pipeline_state import PipelineState, change_times, described, folder_digest
-from osiris_core.models.postprocess import postprocess, resolve_processor
+from osiris_core.models.pipeline_state import PipelineState, asked_for, change_times, folder_digest, named_files
+from osiris_core.models.postprocess import postprocess
+from osiris_core.models.processor import resolve_processor
 from osiris_core.models.registries import PIPELINES
 from osiris_core.models.results import PipelineResult, PostprocessResult
 from osiris_core.models.subject import as_workspace, check_subject, default_workspace, session_dir
-from osiris_core.models.verdict import alone_in_workspace, is_under_way, last_verdict
-from osiris_core.redaction import Redactor
+from osiris_core.models.verdict import attempts_so_far, last_verdict
 
 if TYPE_CHECKING:
     from osiris_core.config import BaseBackendConfig
@@ -60,19 +63,25 @@ class LocalPipelineBackend:
         processor_config: BasePostprocessorConfig | None = None,
         force: bool = False,
         postprocess_failure: Literal["fail", "warn"] = "fail",
+        timeout_s: float | None = None,
     ) -> PipelineResult:
         """
-        Generate, run, postprocess; a failure is a result, not an exception.
+        Generate, run, postprocess; a failure is a result, not an exception. Nobody else works on the model run, or in
+        its workspace, meanwhile.
 
         A stage that succeeded before, was asked for as now and left files that are still there is not repeated, unless
         with `force`. With `cleanup_on_failure` the workspace is removed when the run failed. With
-        `postprocess_failure="warn"` a processor that says that it failed does not make the pipeline fail.
+        `postprocess_failure="warn"` a processor that says that it failed does not make the pipeline fail. `timeout_s`
+        is how long the run may take, before what its configuration says; any positive number will do.
 
         Raises:
             ValueError: `model_run` is None or has no `run_id`; or a name or setting fits nothing. Nothing was done.
             TypeError: A backend or processor is of another kind. Nothing was done.
         """
-        check_subject(model_run)
+        settings = dict(run_kwargs) if isinstance(run_kwargs, Mapping) else {}
+        if (limit_s := settings.pop("timeout_s", None)) is not None:
+            timeout_s = limit_s
+        check_subject(model_run, timeout_s)
         for name, value in (("run_backend", run_backend), ("processor", processor)):
             if isinstance(value, str) and not value.strip():
                 raise ValueError(f"{name} must be a non-empty string")
@@ -84,13 +93,14 @@ class LocalPipelineBackend:
         run = LocalPipelineRun(
             model_run,
             backend_config if backend_config is not None else run_backend,
-            dict(run_kwargs or {}),
+            settings,
             processor_config if processor_config is not None else processor,
             dict(process_kwargs or {}),
             cleanup_on_failure=cleanup_on_failure,
             validate_stages=validate_stages,
             warn_only=postprocess_failure == "warn",
             force=force,
+            timeout_s=timeout_s,
         )
         return run.execute()
 
@@ -119,18 +129,23 @@ class LocalPipelineRun:
         validate_stages: bool,
         warn_only: bool,
         force: bool,
+        timeout_s: float | None,
     ) -> None:
         config, backend_class, own = resolve(backend, run_settings)
-        processor_name, processor_config, _, _ = resolve_processor(processor, process_settings)
+        check_complete(config)
+        found = resolve_processor(processor, process_settings)
         self._model_run = model_run
         self._backend, self._run_settings = (config, {}) if config is not None else (backend, own)
-        self._processor, self._process_settings = processor, process_settings
+        self._processor = processor if found.config is None else found.config
+        self._process_settings = found.further
+        self._takes_workspace = found.names("workspace") and "workspace" not in found.arguments
         self._cleans_up, self._validates, self._warns = cleanup_on_failure, validate_stages, warn_only
-        self._force = force
+        self._force, self._timeout_s = force, timeout_s
+        self._redactor = redactor_of(own, config, process_settings, found.config)
         self._asked = {
-            "generate": _asked_of(model_run),
-            "run": [described(self._backend), described(self._run_settings), described(backend_class)],
-            "postprocess": [described(processor_config or processor), described(process_settings)],
+            "generate": asked_for(model_run, getattr(model_run, "config", None), *_places(model_run)),
+            "run": asked_for(self._backend, self._run_settings, backend_class),
+            "postprocess": asked_for(self._processor, self._process_settings, found.process),
         }
         backend_name = backend if isinstance(backend, str) else str(getattr(backend, "type", backend_class.__name__))
         self._result = PipelineResult(
@@ -139,7 +154,7 @@ class LocalPipelineRun:
             stages_completed=[],
             run_backend=backend_name,
             backend=backend_name,
-            processor=processor_name,
+            processor=found.name,
             staging_dir=None,
             timings={},
             skipped=[],
@@ -147,13 +162,22 @@ class LocalPipelineRun:
 
     def execute(self) -> PipelineResult:
         """The stages in their order, up to the first that does not succeed."""
+        with ExitStack() as self._alone:
+            try:
+                self._alone.enter_context(alone_in_workspace(self._model_run))
+            except (SessionBusy, OSError) as exc:
+                return self._fail("generate", StageFailed(f"The workspace cannot be had: {exc}", str(exc)))
+            return self._stages()
+
+    def _stages(self) -> PipelineResult:
         self._state = PipelineState(self._model_run, force=self._force)
         for stage, work in zip(STAGES, (self._generate, self._run, self._postprocess), strict=True):
             started_s = monotonic()
             try:
                 work()
             except StageFailed as exc:
-                return self._fail(stage, exc)
+                self._state.failed()
+                return self._fail(stage, exc, cleaned_up=stage == "run" and self._cleans_up and self._clean_up())
             finally:
                 self._result["timings"][f"{stage}_ms"] = round((monotonic() - started_s) * 1000, 3)
             self._result["stages_completed"].append(stage)
@@ -161,22 +185,25 @@ class LocalPipelineRun:
         self._result["message"] = "Pipeline completed successfully"
         return self._result
 
-    def _fail(self, stage: str, failure: StageFailed) -> PipelineResult:
-        self._state.failed()
-        cleaned_up = stage == "run" and self._cleans_up and self._clean_up()
-        self._result.update(stage=stage, message=failure.message, error=failure.error, cleaned_up=cleaned_up)
-        log.error("%s: %s (stage %s)", self._model_run.run_id, failure.message, stage)
+    def _fail(self, stage: str, failure: StageFailed, *, cleaned_up: bool = False) -> PipelineResult:
+        said = {"message": self._masked(failure.message), "error": self._masked(failure.error)}
+        self._result.update(stage=stage, **said, cleaned_up=cleaned_up)
+        log.error("%s: %s (stage %s)", self._model_run.run_id, said["message"], stage)
         return self._result
+
+    def _masked(self, said: Any) -> Any:
+        """The same without secret values of what was asked for, for whoever reads it from a file or a log."""
+        return self._redactor.texts(said)
 
     def _generate(self) -> None:
         if (before := self._state.enter("generate", self._asked["generate"])) is not None:
             self._result["staging_dir"] = before["staging_dir"]
             self._result["skipped"].append("generate")
+            self._take(before["staging_dir"])
             return
         times = change_times(default_workspace(self._model_run))
         try:
-            with alone_in_workspace(self._model_run):
-                generated = self._model_run.generate()
+            generated = self._model_run.generate()
         except Exception as exc:
             raise StageFailed(f"Input file generation failed: {exc}", str(exc)) from exc
         usable = isinstance(generated, (str, Path))
@@ -184,19 +211,29 @@ class LocalPipelineRun:
         self._result["staging_dir"] = str(folder)
         if self._validates and not folder.is_dir():
             raise StageFailed(f"Output directory not found after generation: {folder}")
+        self._take(folder)
         inputs = [path for path, time_ns in change_times(folder).items() if times.get(path) != time_ns]
         self._state.succeeded("generate", {"staging_dir": str(folder)}, [folder], inputs)
 
+    def _take(self, folder: str | Path) -> None:
+        """The workspace is ours until the end, also where the inputs were made in another than usual."""
+        try:
+            self._alone.enter_context(alone_in(folder))
+        except SessionBusy as exc:
+            raise StageFailed(f"The workspace cannot be had: {exc}", str(exc)) from exc
+
     def _run(self) -> None:
-        last = last_verdict(self._model_run)  # of a run that somebody started by itself, since
-        holds = last is None or last.success
+        last, attempt = last_verdict(self._model_run), self._state.said_of("run").get("attempt")
+        # Somebody may have run it by itself since: that is another run, also where it succeeded.
+        holds = (last is None or last.success) and attempt == attempts_so_far(self._model_run)
         if self._state.enter("run", self._asked["run"], holds=holds) is not None:
             self._result["run_success"] = True
             self._result["skipped"].append("run")
             return
         try:
             execute = self._model_run.execute if isinstance(self._model_run, ModelRun) else self._execute_other
-            result = execute(self._backend, self._result["staging_dir"], **self._run_settings)
+            limit = {} if self._timeout_s is None else {"timeout_s": self._timeout_s}
+            result = execute(self._backend, self._result["staging_dir"], **limit, **self._run_settings)
         except Exception as exc:
             self._result["run_success"] = False
             raise StageFailed(f"Model run error: {exc}", str(exc)) from exc
@@ -207,8 +244,8 @@ class LocalPipelineRun:
             if result.exception is not None:
                 raise StageFailed(f"Model run error: {result.exception}", str(result.exception))
             raise StageFailed("Model run failed", result.error)
-        workspace = Path(result.workspace)
-        self._state.succeeded("run", {}, [workspace / artifact.path for artifact in result.artifacts])
+        left = [Path(result.workspace, artifact.path) for artifact in result.artifacts]
+        self._state.succeeded("run", {"attempt": result.attempt}, left)
 
     def _execute_other(self, backend: Any, workspace: str, **settings: Any) -> Any:
         return execute_model(self._model_run, backend, workspace, **settings)
@@ -220,13 +257,13 @@ class LocalPipelineRun:
             return
         work = self._model_run.postprocess if isinstance(self._model_run, ModelRun) else self._postprocess_other
         try:
-            results = work(self._processor, **self._process_settings)
+            place = {"workspace": self._result["staging_dir"]} if self._takes_workspace else {}
+            results = work(self._processor, **{**place, **self._process_settings})
         except Exception as exc:
             raise StageFailed(f"Postprocessing error: {exc}", str(exc)) from exc
         self._result["postprocess_results"] = results
         if results:
-            masked = Redactor(inherited_secrets().values()).texts(dict(results))
-            self._state.succeeded("postprocess", {"results": masked})
+            self._state.succeeded("postprocess", {"results": self._masked(dict(results))}, named_files(results))
             return
         if not self._warns or results.get("raised"):
             raise StageFailed(results.message or "Postprocessing failed", results.error)
@@ -240,9 +277,6 @@ class LocalPipelineRun:
         """Remove the workspace, and what is kept of it among the artifacts; whether that could be done."""
         folder = Path(self._result["staging_dir"])
         shared = {Path(self._model_run.output_dir).absolute(), Path.cwd(), *Path.cwd().parents, Path.home()}
-        if is_under_way(self._model_run):  # why this one failed: another has it, and works in there
-            log.warning("%s: %s was not removed: a run is under way in it", self._model_run.run_id, folder)
-            return False
         if folder in shared:
             log.warning("%s: %s was not removed: more than this run lives in it", self._model_run.run_id, folder)
             return False
@@ -255,13 +289,8 @@ class LocalPipelineRun:
         return True
 
 
-def _asked_of(model_run: Any) -> Any:
-    """What decides what a model run generates and does, as far as that can be told."""
+def _places(model_run: Any) -> list[Any]:
+    """Where inputs come from and go to."""
     template = getattr(model_run, "template", None)
     files = folder_digest(template) if isinstance(template, Path) and template.is_dir() else None
-    return [
-        described(model_run),
-        described(getattr(model_run, "config", None)),
-        files,
-        str(default_workspace(model_run)),
-    ]
+    return [files, str(default_workspace(model_run))]

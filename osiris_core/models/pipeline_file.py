@@ -47,7 +47,7 @@ class PipelineOptions(BaseModel):
 
 @dataclass
 class PipelineFile:
-    """What a file says; a section that it has not is None. `set_options` are the options that are written in it."""
+    """What a file says; a section that it has not is None."""
 
     model_run: ModelRun
     backend: Any = None
@@ -88,7 +88,7 @@ def read_pipeline(tree: ConfigurationTree, values: Mapping[str, str]) -> Pipelin
                 found[name] = _section(tree.below(name), name, values)
             except PreparationError as exc:
                 problems += [_within(problem, name) for problem in exc.problems]
-    if "config" not in tree.data:
+    if tree.data.get("config") is None:
         hint = "write it as `config: {run_id: …}` or `config: !include model.yaml`"
         problems.append(tree.problem(f"is missing: it is {SECTIONS['config']}", ("config",), hint))
     rest = ConfigurationTree({key: item for key, item in tree.data.items() if key not in SECTIONS}, tree.origins)
@@ -129,9 +129,8 @@ def pipeline_example(pipeline_backend: str = "local") -> dict[str, Any]:
 
 def settings_of(pipeline_backend: str) -> dict[str, dict[str, Any]]:
     """What a pipeline backend takes beside the model run, by name: its `type` in words, its `default` if it has one."""
-    parameters = list(inspect.signature(PIPELINES.load(pipeline_backend).execute).parameters.values())[2:]
     found: dict[str, dict[str, Any]] = {}
-    for parameter in parameters:
+    for parameter in _parameters(pipeline_backend):
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         item = found[parameter.name] = {}
@@ -140,6 +139,16 @@ def settings_of(pipeline_backend: str) -> dict[str, dict[str, Any]]:
         if parameter.default is not parameter.empty:
             item["default"] = parameter.default
     return found
+
+
+def takes_any_setting(pipeline_backend: str) -> bool:
+    """Whether a pipeline backend takes settings that it has no parameter for."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(pipeline_backend))
+
+
+def _parameters(pipeline_backend: str) -> list[inspect.Parameter]:
+    execute = inspect.signature(PIPELINES.load(pipeline_backend).execute)
+    return list(execute.parameters.values())[2:]  # without self and the model run
 
 
 def _defined(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, str]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, SerializeAsAny, field_validator
+from pydantic import ConfigDict, Field, SerializeAsAny, field_validator
 
 from osiris_core.config import BoundedSettings
 from osiris_core.errors import ConfigError
-from osiris_core.host_paths import HostPath
+from osiris_core.host_paths import AnyPath, HostPath
 from osiris_core.models.registries import POSTPROCESSOR_CONFIGS
 from osiris_core.models.settings import SettingsError, configured
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 ArchiveFormat = Literal["tar", "tar.gz", "tar.zst", "zip"]
 FailurePolicy = Literal["fail_fast", "continue"]
-
-
-AnyPath = Annotated[Path, AfterValidator(Path.expanduser), PlainSerializer(str)]
 
 
 class BasePostprocessorConfig(BoundedSettings):
@@ -81,7 +78,8 @@ class ArchivePostprocessorConfig(BasePostprocessorConfig):
     patterns: tuple[str, ...] = Field(
         default=("**/*",),
         min_length=1,
-        description="Which files, as globs in the workspace. That none is there is a failure.",
+        description="Which files, as globs in the workspace: `*` stays in its folder, `**/` is any number of folders. "
+        "That none is there is a failure.",
         examples=[["outputs/**/*"]],
     )
 

@@ -67,6 +67,8 @@ class ModelRunResult:
         expected_outputs: What the model run said that it leaves.
         missing_outputs: What of that is not there.
         session_dir: Where journal, report and output of the run are.
+        attempt: Which run of the session it is, from 1; of one that never began, the last before it; None for one that
+            found the workspace taken.
         stdout_log, stderr_log: What the command printed, masked; empty when it printed nothing, or that was passed on.
     """
 
@@ -88,6 +90,7 @@ class ModelRunResult:
     expected_outputs: tuple[str, ...] = ()
     missing_outputs: tuple[str, ...] = ()
     session_dir: str = ""
+    attempt: int | None = None
     stdout_log: str = ""
     stderr_log: str = ""
     warnings: tuple[str, ...] = ()

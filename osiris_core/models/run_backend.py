@@ -48,12 +48,11 @@ class AdapterRunBackend:
             ValueError: `model_run` is None or has no `run_id`, or the configuration lacks what a model run needs.
         """
         from osiris_core.models.backend import ModelBackendRun
-        from osiris_core.models.settings import SettingsError
+        from osiris_core.models.execution import check_complete
         from osiris_core.models.subject import check_subject
 
         check_subject(model_run, timeout_s)
-        if problems := config.model_run_problems():
-            raise SettingsError(problems)
+        check_complete(config)
         return ModelBackendRun(self.adapter, model_run, config, workspace_dir, timeout_s).execute()
 
 

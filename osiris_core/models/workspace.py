@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.cloning import clone_or_link
 from osiris_core.drivers.command_changes import OURS
 from osiris_core.drivers.command_workspace import CHANGES_EVENT, KEPT_FOLDER
 from osiris_core.errors import CollectError, PreparationError, Problem
 from osiris_core.journal import read_events
+from osiris_core.paths import stays_inside
 from osiris_core.secrets import escape
 from osiris_core.session import SessionLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from osiris_core.models.result import ModelArtifact
     from osiris_core.report import RunReport
@@ -23,27 +24,33 @@ if TYPE_CHECKING:
 
 def tree_of(workspace: Path) -> dict[str, Any]:
     """
-    The `files` and `folders` of a `command` step that starts with a copy of `workspace`.
+    The `files`, `folders` and `links` of a `command` step that starts with a copy of `workspace`.
+
+    A link that stays inside travels as a link, as it comes home; one that leads out to a file, as that file.
 
     Raises:
-        PreparationError: It holds what cannot travel: links to folders, pipes, sockets, devices.
+        PreparationError: It holds what cannot travel: links to folders elsewhere, pipes, sockets, devices.
     """
     files: dict[str, str] = {}
+    links: dict[str, str] = {}
     folders: list[str] = []
     problems: list[Problem] = []
     for entry, name in _entries(workspace):
         if entry.is_dir(follow_symlinks=False):
             folders.append(escape(name))
+        elif entry.is_symlink() and _stays_inside(workspace, name, target := os.readlink(entry.path)):  # noqa: PTH115
+            links[name] = escape(target)
         elif entry.is_file():
             files[name] = escape(entry.path)
         elif entry.is_symlink():
             hint = "copy what it leads to, or mount it"
-            problems.append(Problem(f"{name} is a link that does not lead to a file", key="workspace", hint=hint))
+            message = f"{name} is a link that leads out of the workspace, and not to a file"
+            problems.append(Problem(message, key="workspace", hint=hint))
         else:
             problems.append(Problem(f"{name} is no file or folder, and cannot travel", key="workspace"))
     if problems:
         raise PreparationError(problems)
-    return {"files": files, "folders": folders}
+    return {"files": files, "folders": folders, "links": links}
 
 
 def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[os.DirEntry[str], str]]:
@@ -87,24 +94,28 @@ def bring_into_workspace(report: RunReport, workspace: Path, artifacts: Iterable
 
 def _link(link: Path, target: str, workspace: Path) -> None:
     """A link that stays inside is made again; where another leads is nothing that came home."""
-    if Path(target).is_absolute() or not (link.parent / target).resolve().is_relative_to(workspace.resolve()):
+    if not _stays_inside(workspace, link.relative_to(workspace).as_posix(), target):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(target)
 
 
+def _stays_inside(workspace: Path, name: str, target: str) -> bool:
+    """Whether a link of this name leads to something in the workspace, by what it says and where it ends."""
+    if not stays_inside(name, target):
+        return False
+    return (workspace / name).parent.joinpath(target).resolve().is_relative_to(workspace.resolve())
+
+
 def _move_in(source: Path, target: Path) -> None:
-    beside = target.with_name(f".{target.name[:200]}.{os.getpid()}")
+    beside = target.with_name(f".osiris-{os.getpid()}")  # a name may be as long as a name can be
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if source.is_symlink():
             beside.symlink_to(os.readlink(source))  # noqa: PTH115 - as it is, never resolved
         else:
-            try:
-                os.link(source, beside)  # at once, whatever its size
-            except OSError:
-                shutil.copy2(source, beside)
+            clone_or_link(source, beside)  # what is at work in the workspace is not to change the artifact
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
@@ -125,15 +136,3 @@ def _inside(workspace: Path, name: str) -> Path:
     if ".." in Path(name).parts or not path.parent.resolve().is_relative_to(workspace.resolve()):
         raise CollectError(f"{name!r} leads out of the workspace")
     return path
-
-
-def missing_outputs(
-    workspace: Path, expected: Iterable[str], is_of_this_run: Callable[[Path], bool]
-) -> tuple[str, ...]:
-    """Which of the expected paths or globs name no folder, and no file of this run: an older one is no evidence."""
-
-    def is_there(pattern: str) -> bool:
-        found = [workspace / pattern] if (workspace / pattern).exists() else workspace.glob(pattern)
-        return any(path.is_dir() or is_of_this_run(path) for path in found)
-
-    return tuple(pattern for pattern in expected if not is_there(pattern))

@@ -2,24 +2,27 @@
 A remote pipeline: generate, submit, wait, download, postprocess.
 
 A job is submitted exactly once, whatever happens to this process: a token is on the disk before the job is asked for,
-and who comes back asks the service for the job with that token before asking for another.
+and who comes back with the same wish asks the service for the job with that token before asking for another. Until the
+job's files are at home and processed, that is the job; a wish that is another one ends it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
 import secrets
 import tarfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from osiris_core.backends import record_outcome
 from osiris_core.models.postprocess import postprocess
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ class CloudPipelineBackend:
         timeout_s: float = 3600,
     ) -> dict[str, Any]:
         """
-        The whole of it. May be called again after a crash: the job that runs is waited for, and none is added.
+        The whole of it. May be called again after a crash, or when its last stage failed: the job that there is is
+        waited for, and none is added.
 
         Args:
             service: The address of the job service.
@@ -55,12 +59,13 @@ class CloudPipelineBackend:
         stage = "generate"
         try:
             with _submission(model_run) as submission:
-                workspace = Path(submission.get("workspace") or model_run.generate())
+                job = _job_of_before(submission, service, _digest(model_run, service, command))
+                workspace = Path(submission["workspace"] if job is not None else model_run.generate())
                 result["stages_completed"].append(stage)
 
                 stage = "submit"
-                submission.update(workspace=str(workspace))
-                job = self._submit(service, command, workspace, submission)
+                if job is None:
+                    job = _submit(service, command, workspace, submission)
                 result["job_id"] = job
                 result["stages_completed"].append(stage)
 
@@ -68,36 +73,26 @@ class CloudPipelineBackend:
                 code = self._wait(service, job, timeout_s)
                 if code is not None:
                     self._download(service, job, workspace)
-                submission.forget()
+                # What it came to is known from here on, whatever earlier runs of the model came to.
+                record_outcome(model_run, code == 0, f"job {job} {'took too long' if code is None else 'failed'}")
+                if code != 0:
+                    submission.forget()  # the next call is another try
                 if code is None:
                     raise TimeoutError(f"job {job} took longer than {timeout_s:g} s; it was ended")
                 if code != 0:
                     raise RuntimeError(f"job {job} ended with {code}; its output is in {workspace / 'job.log'}")
                 result["stages_completed"].append(stage)
 
-            stage = "postprocess"
-            done = postprocess(model_run, processor, **(process_kwargs or {}))
-            result["postprocess_results"] = done
-            if not done["success"]:
-                raise RuntimeError(done.get("error") or done["message"])
-            result["stages_completed"].append(stage)
+                stage = "postprocess"
+                done = postprocess(model_run, processor, **(process_kwargs or {}))
+                result["postprocess_results"] = done
+                if not done["success"]:
+                    raise RuntimeError(done.get("error") or done["message"])
+                submission.forget()  # all of it is over: a later run of the model is another one
+                result["stages_completed"].append(stage)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong is a result, as every pipeline's
             return {**result, "stage": stage, "error": str(exc), "message": f"{stage} failed: {exc}"}
         return {**result, "success": True, "message": "Pipeline completed successfully"}
-
-    def _submit(self, service: str, command: str, workspace: Path, submission: Submission) -> int:
-        """The number of the job; of the one that is there already, if an earlier process got as far."""
-        if "token" in submission:
-            known = _ask("GET", f"{service}/jobs?{urlencode({'token': submission['token']})}")
-            if known:
-                return int(known[0]["id"])
-        else:
-            submission.update(token=secrets.token_hex(16))  # on the disk before the job can exist
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(workspace, ".")
-        query = urlencode({"token": submission["token"], "command": command})
-        return int(_ask("POST", f"{service}/jobs?{query}", packed.getvalue())["id"])
 
     def _wait(self, service: str, job: int, timeout_s: float) -> int | None:
         """The exit code of the job; None when it took too long, and was ended."""
@@ -118,6 +113,48 @@ class CloudPipelineBackend:
             archive.extractall(workspace, filter="data")
 
 
+def _digest(model_run: Any, service: str, command: str) -> str:
+    """What tells one wish from another."""
+    wish = model_run.model_dump_json() if hasattr(model_run, "model_dump_json") else repr(vars(model_run))
+    return hashlib.sha256("\0".join((service, command, wish)).encode()).hexdigest()
+
+
+def _job_of_before(submission: Submission, service: str, asked: str) -> int | None:
+    """
+    The job of an earlier process with the same wish; None where there is none.
+
+    From then on the submission is of this wish. A job of another one is ended, if its service can still be asked.
+    """
+    if submission.get("asked") == asked and "token" in submission:
+        known = _jobs(submission)
+        if known:
+            return known[0]
+    elif "token" in submission:
+        with suppress(OSError):
+            for job in _jobs(submission):
+                _ask("DELETE", f"{submission['service']}/jobs/{job}")
+    submission.forget()
+    submission.update(asked=asked, service=service)
+    return None
+
+
+def _jobs(submission: Submission) -> list[int]:
+    """The numbers of the jobs with the token of this submission."""
+    query = urlencode({"token": submission["token"]})
+    return [int(job["id"]) for job in _ask("GET", f"{submission['service']}/jobs?{query}")]
+
+
+def _submit(service: str, command: str, workspace: Path, submission: Submission) -> int:
+    """The number of a new job with the model's folder as it is."""
+    token = secrets.token_hex(16)
+    submission.update(token=token, workspace=str(workspace))  # on the disk before the job can exist
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(workspace, ".")
+    query = urlencode({"token": token, "command": command})
+    return int(_ask("POST", f"{service}/jobs?{query}", packed.getvalue())["id"])
+
+
 class Submission(dict[str, str]):
     """What is known of a submission, on the disk whenever it changes."""
 
@@ -135,7 +172,7 @@ class Submission(dict[str, str]):
         partial.replace(self._path)
 
     def forget(self) -> None:
-        """The job is over and at home: a later run of the model is another one."""
+        """There is no job any more that anybody waits for."""
         self.clear()
         self._path.unlink(missing_ok=True)
 

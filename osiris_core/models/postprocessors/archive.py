@@ -26,11 +26,12 @@ class ArchivePostprocessor:
         format: str = "tar.gz",  # noqa: A002 - the configuration's own name
         archive: str | os.PathLike[str] | None = None,
         patterns: tuple[str, ...] = EVERYTHING,
+        workspace: str | os.PathLike[str] | None = None,
         **_: Any,
     ) -> dict[str, Any]:
         """`archive`, its `size_bytes` and `sha256`, and `files` with `path`, `size_bytes`, `sha256`."""
         check_subject(model_run)
-        folder = default_workspace(model_run)
+        folder = Path(workspace or default_workspace(model_run))
         if not folder.is_dir():
             message = f"Output directory not found: {folder}"
             return {"success": False, "message": message, "error": message, "run_id": model_run.run_id}

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 class ChainPostprocessor:
     """Runs its steps one after another; what one of them changes in the model run, the next does not see."""
 
-    def process(self, model_run: Any, config: ChainPostprocessorConfig, **_: Any) -> dict[str, Any]:
+    def process(
+        self, model_run: Any, config: ChainPostprocessorConfig, workspace: Any = None, **_: Any
+    ) -> dict[str, Any]:
         """`steps`: one entry a step, with `processor`, `status` (completed, failed, unattempted) and its `result`."""
-        from osiris_core.models.postprocess import postprocess
+        from osiris_core.models.postprocess import process_step
 
         check_subject(model_run)
         steps: list[dict[str, Any]] = []
@@ -25,7 +27,7 @@ class ChainPostprocessor:
             if failed and config.failure_policy == "fail_fast":
                 steps.append({"processor": name, "status": "unattempted", "result": None})
                 continue
-            result = postprocess(model_run, step, stage=f"postprocess.{number}-{name}")
+            result = process_step(model_run, step, f"{number}-{name}", workspace)
             steps.append({"processor": name, "status": "completed" if result else "failed", "result": dict(result)})
             if not result:
                 failed.append(f"{name}: {result.error or result.message}")

@@ -21,6 +21,7 @@ class NoopPostprocessor:
         model_run: Any,
         validate_outputs: bool = True,
         output_dir: str | os.PathLike[str] | None = None,
+        workspace: str | os.PathLike[str] | None = None,
         **_: Any,
     ) -> dict[str, Any]:
         """
@@ -32,7 +33,7 @@ class NoopPostprocessor:
         check_subject(model_run)
         facts: dict[str, Any] = {"run_id": model_run.run_id}
         try:
-            folder = Path(output_dir) if output_dir else default_workspace(model_run)
+            folder = Path(output_dir or workspace or default_workspace(model_run))
             facts["output_dir"] = str(folder)
             if validate_outputs and not folder.is_dir():
                 message = f"Output directory not found: {folder}"

@@ -24,11 +24,12 @@ class ReportPostprocessor:
         model_run: Any,
         report: str | os.PathLike[str] | None = None,
         checksums: bool = True,
+        workspace: str | os.PathLike[str] | None = None,
         **_: Any,
     ) -> dict[str, Any]:
         """`files` (`path`, `size_bytes`, `modified_at`, `type`, `sha256`), `file_count`, `total_bytes`, `report`."""
         check_subject(model_run)
-        folder = default_workspace(model_run)
+        folder = Path(workspace or default_workspace(model_run))
         if not folder.is_dir():
             message = f"Output directory not found: {folder}"
             return {"success": False, "message": message, "error": message, "run_id": model_run.run_id}
