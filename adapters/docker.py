@@ -19,6 +19,7 @@ from adapters.docker_image.check import image_problems
 from adapters.docker_image.ensure import WorkerImage, ensure_image, set_up
 from adapters.docker_image.packages import with_packages
 from osiris_core.adapter import ExecutionAdapter
+from osiris_core.engines_here import EnginesHere
 from osiris_core.errors import PreparationError, Problem
 from osiris_core.sealing import DigestQueue
 from remote.adapter import RemoteAdapter
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
     from osiris_core.context import ExecutionContext
-    from osiris_core.engine_run import EngineRun
     from osiris_core.leftovers import Leftover
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
@@ -66,7 +66,7 @@ cpu: 2
         super().__init__(config)
         self._clients: dict[str, Client] = {}
         self._digests: dict[str, DigestQueue] = {}
-        self._engine_runs: set[EngineRun] = set()
+        self._engines = EnginesHere()
         self._places: dict[str, CommandPlace] = {}
 
     @property
@@ -137,20 +137,10 @@ cpu: 2
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         if self.config.engine != "host":
             return super().start(run, context)
-        engine_run = self._engine_here(run, context)
-        self._engine_runs.add(engine_run)
-        try:
-            if run.cancel_reason is not None:
-                engine_run.cancel(run.cancel_reason)
-            return engine_run.run()
-        finally:
-            run.summary = engine_run.summary
-            self._engine_runs.discard(engine_run)
+        place = self._command_place(run, context)
+        return self._engines.run(run, context, driver_finder(place, run.prepared.environment))
 
-    def _engine_here(self, run: Run, context: ExecutionContext) -> EngineRun:
-        from osiris_core.engine_run import EngineRun  # brings pyarrow: 60 ms for runs whose engine is elsewhere
-
-        assert run.session is not None
+    def _command_place(self, run: Run, context: ExecutionContext) -> CommandPlace:
         client = self._connect(context)
         image = self._image(client, run, context)
         place = self._places[context.session_dir] = CommandPlace(
@@ -164,19 +154,11 @@ cpu: 2
             hides_values=bool(run.prepared.secret_names),
             sees_processes=is_local(client),
         )
-        return EngineRun(
-            run.prepared,
-            run.session.layout,
-            run.session.journal,
-            run.redactor,
-            resume=context.resume,
-            find_driver=driver_finder(place, run.prepared.environment),
-        )
+        return place
 
     def stop(self, reason: str) -> None:
         super().stop(reason)
-        for engine_run in self._engine_runs.copy():
-            engine_run.cancel(reason)
+        self._engines.cancel(reason)
 
     def release(self, run: Run) -> None:
         session_dir = str(run.session.layout.root) if run.session is not None else ""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from adapters.fallback_rules import ANOTHER_PLACE_MAY_HELP, unsafe_step
-from adapters.fallback_target import Target, TargetOpen
+from adapters.fallback_chain.rules import ANOTHER_PLACE_MAY_HELP, unsafe_step
+from adapters.fallback_chain.target import Target, TargetOpen
 from osiris_core.adapter import ExecutionAdapter
 from osiris_core.config import AdapterConfig
 from osiris_core.context import ExecutionContext

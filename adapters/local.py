@@ -10,7 +10,7 @@ from osiris_core.adapter import ExecutionAdapter
 from osiris_core.command_settings import CommandSettings
 from osiris_core.debugging import debugged_drivers
 from osiris_core.driver import DriverRegistry
-from osiris_core.engine_run import EngineRun
+from osiris_core.engines_here import EnginesHere
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,31 +76,15 @@ class LocalAdapter(ExecutionAdapter):
 
     def __init__(self, config: AdapterConfig | None = None) -> None:
         super().__init__(config)
-        self._engine_runs: set[EngineRun] = set()
+        self._engines = EnginesHere()
 
     @property
     def known_gaps(self) -> Mapping[str, str]:
         return KNOWN_GAPS
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
-        assert run.session is not None
-        engine_run = EngineRun(
-            run.prepared,
-            run.session.layout,
-            run.session.journal,
-            run.redactor,
-            resume=context.resume,
-            find_driver=debugged_drivers(context.debug_step) if context.debug_step else DriverRegistry.get,
-        )
-        self._engine_runs.add(engine_run)
-        try:
-            if run.cancel_reason is not None:
-                engine_run.cancel(run.cancel_reason)
-            return engine_run.run()
-        finally:
-            run.summary = engine_run.summary
-            self._engine_runs.discard(engine_run)
+        step = context.debug_step
+        return self._engines.run(run, context, debugged_drivers(step) if step else DriverRegistry.get)
 
     def stop(self, reason: str) -> None:
-        for engine_run in self._engine_runs.copy():
-            engine_run.cancel(reason)
+        self._engines.cancel(reason)

@@ -8,16 +8,18 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from adapters.process_adopted import AdoptedWorker
-from adapters.process_gc import MARKER, PREFIX, end_processes, find_leftovers
+from adapters.process_worker.adopted import END_LIMIT_S, AdoptedWorker
+from adapters.process_worker.gc import GRACE_S, MARKER, PREFIX, end_processes, find_leftovers
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
 from osiris_core.command_settings import CommandSettings
+from osiris_core.context import SURROUNDINGS
 from osiris_core.process_tree import ProcessTree
 from remote.adapter import RemoteAdapter
 from remote.config import RemoteConfig
@@ -33,11 +35,6 @@ if TYPE_CHECKING:
     from osiris_core.context import ExecutionContext
     from osiris_core.leftovers import Leftover
     from remote.sandbox import Sandbox, Transport
-
-END_LIMIT_S = 0.2
-"""How long an end that is just being reported is waited for."""
-GRACE_S = 5.0
-"""How long a worker that is not over yet may take to end what is below it."""
 
 
 class ProcessConfig(CommandSettings, RemoteConfig):
@@ -98,13 +95,10 @@ class ProcessSandbox:
             unpack_stream(iter(lambda: file.read(1 << 20), b""), self._folder)
 
     def open(self, argv: Sequence[str]) -> Transport:
-        home = os.environ.get("HOME", "/")
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": home,
-            "LANG": "C.UTF-8",
-            "LC_ALL": "C.UTF-8",
-            "TZ": "UTC",
+            "HOME": os.environ.get("HOME", "/"),
+            **SURROUNDINGS,
             MARKER: self._token,
         }
         try:
@@ -178,6 +172,7 @@ class ProcessSandbox:
             self._tree.close()
             self._process.wait()
         if keep:
-            return f"the worker's folder was kept: {self._folder} (osiris runs gc removes it)"
+            root = quote(str(self._folder.parent.parent))
+            return f"the worker's folder was kept: {self._folder} (osiris runs gc --root {root} removes it)"
         shutil.rmtree(self._folder, ignore_errors=True)
         return ""

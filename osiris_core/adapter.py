@@ -118,8 +118,8 @@ class ExecutionAdapter(AdapterHooks):
             ExecutionError: It did not complete; `collect` then still brings home what there is. Masked, and without
                 the exception that it was made of.
             SealBroken: Manifest, configuration or an input file changed since `prepare`.
-            PreparationError: A secret of a restored run has no value here, or the session directory is somebody
-                else's; nothing was touched.
+            PreparationError: A secret of a restored run has no value here, the session directory is somebody else's,
+                or the journal in it is damaged; nothing was touched.
             SessionBusy: Another process is running in the session directory; nothing was touched.
             OSError: The session directory cannot be used.
             PhaseError: The session ran already and was not collected.
@@ -135,6 +135,7 @@ class ExecutionAdapter(AdapterHooks):
         run.session = Session.open(context.session_dir, context.session_id, prepared.name)
         prepared.run_key = run.session.run_key(resume=context.resume)
         try:
+            run.session.check_journal()
             if run.session.earlier:
                 run.notices += filter(None, [_end_earlier_attempt(run.session)])
             self._record_intent(run, context)

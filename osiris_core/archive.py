@@ -1,4 +1,4 @@
-"""The only packing and unpacking of trees: tar, gzipped or not, streamed, the same bytes for the same tree."""
+"""The only packing of trees: tar, gzipped or not, streamed, the same bytes for the same tree."""
 
 from __future__ import annotations
 
@@ -7,29 +7,16 @@ import gzip
 import hashlib
 import os
 import tarfile
-import zlib
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from osiris_core.errors import CollectError
+from osiris_core.errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Self
+    from pathlib import Path
 
-MAX_UNPACKED_BYTES = 64 << 30
-MAX_MEMBERS = 1_000_000
 BLOCK_BYTES = 1 << 20
-MAX_NAME_BYTES = 1 << 20
-"""How long the extended header of one member may be; `tarfile` reads it into memory as a whole."""
-_EXTENDED = {
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-}
 
 
 def pack(folder: Path, archive: Path, names: Iterable[str] | None = None) -> None:
@@ -153,14 +140,15 @@ def pack_hashed(folder: Path, names: Iterable[str], archive: Path, form: str) ->
         raise ValueError(f"{MANIFEST_NAME} is written by the archive itself; rename that file")
     beside = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
-        if form == "zip":
-            packed = _zip(files, beside)
-        else:
-            with _opened(beside, form) as target:
-                packed = list(pack_files(files, target, end=False))
-                for _ in pack_files([(MANIFEST_NAME, _manifest(packed))], target):
-                    pass
-        beside.replace(archive)
+        with naming(archive):
+            if form == "zip":
+                packed = _zip(files, beside)
+            else:
+                with _opened(beside, form) as target:
+                    packed = list(pack_files(files, target, end=False))
+                    for _ in pack_files([(MANIFEST_NAME, _manifest(packed))], target):
+                        pass
+            beside.replace(archive)
     finally:
         beside.unlink(missing_ok=True)
     return packed
@@ -219,88 +207,3 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uname = member.gname = ""
     member.mtime = 0
     return member
-
-
-class Member(tarfile.TarInfo):
-    """A member whose extended headers are bounded: `tarfile` reads those into memory."""
-
-    @classmethod
-    def frombuf(cls, *args: Any, **kwargs: Any) -> Self:
-        member = super().frombuf(*args, **kwargs)
-        if member.type in _EXTENDED and member.size > MAX_NAME_BYTES:
-            raise CollectError(f"a member's header of {member.size} bytes may not be unpacked")
-        return member
-
-
-def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_UNPACKED_BYTES, max_members: int = MAX_MEMBERS) -> None:
-    """
-    Unpack what `pack` wrote, or anybody, into `folder`.
-
-    Raises:
-        CollectError: A member is absolute, contains `..`, goes through a link, links out of `folder` or is a device
-            or hard link, or there is more than the limits allow; or the archive is broken or cut off. What was
-            unpacked until then stays.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with archive.open("rb") as raw:
-            if raw.peek(2)[:2] != b"\x1f\x8b":
-                return _unpack(raw, "r|*", archive, folder, max_bytes, max_members)
-            with gzip.GzipFile(fileobj=raw) as zipped:
-                _unpack(zipped, "r|", archive, folder, max_bytes, max_members)  # type: ignore[arg-type]
-                _read_to_end(zipped)
-    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as exc:
-        raise CollectError(f"{archive} cannot be unpacked: {exc}") from exc
-
-
-def _unpack(source: BinaryIO, mode: str, archive: Path, folder: Path, max_bytes: int, max_members: int) -> None:
-    size_bytes = members = 0
-    with tarfile.open(fileobj=source, mode=mode, tarinfo=Member) as tar:  # type: ignore[call-overload]
-        for member in tar:
-            members += 1
-            size_bytes += member.size
-            if members > max_members or size_bytes > max_bytes:
-                raise CollectError(f"{archive} unpacks to more than {max_bytes} bytes or {max_members} members")
-            if (reason := refused(member, folder)) is not None:
-                raise CollectError(f"{archive} holds {member.name!r}, which may not be unpacked: {reason}")
-            target = folder / member.name
-            if target.is_symlink():
-                target.unlink()  # else the file would be written where the link points
-            tar.extract(member, folder, filter="data")
-            tar.members.clear()  # it would keep a million of them
-
-
-def _read_to_end(zipped: gzip.GzipFile) -> None:
-    """See that the whole of it is there and unchanged: the checksum stands at the end, behind the last member."""
-    for _ in range(1 << 10):
-        if not zipped.read(1 << 16):
-            return
-    raise CollectError("data follows the end of the archive")
-
-
-def refused(member: tarfile.TarInfo, folder: Path) -> str | None:
-    """
-    Why a member may not be unpacked; None if it may.
-
-    Checked here as well as by the filter of `tarfile`, which some Python versions let be outwitted by chains of links.
-    """
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts:
-        return "it leaves the folder"
-    if not (member.isreg() or member.isdir() or member.issym()):
-        return "it is neither file, directory nor symbolic link"
-    if any((folder / parent).is_symlink() for parent in name.parents[:-1]):
-        return "it goes through a link"
-    if member.isdir() and (folder / name).is_symlink():
-        return "a link is in its place"
-    return "it links out of the folder" if member.issym() and leads_out(member) else None
-
-
-def leads_out(link: tarfile.TarInfo) -> bool:
-    """Whether a symbolic link could lead out of the folder that its archive is unpacked into."""
-    target = PurePosixPath(link.linkname)
-    ups = 0
-    while target.parts[ups : ups + 1] == ("..",):
-        ups += 1
-    # `..` behind a name could climb out of what another link points to; in front, it climbs from a real directory.
-    return target.is_absolute() or ups >= len(PurePosixPath(link.name).parts) or ".." in target.parts[ups:]

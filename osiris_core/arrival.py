@@ -1,4 +1,4 @@
-"""Unpacks a tree that arrives from elsewhere as a stream, hashing it while it is written. Trusts nothing in it."""
+"""The only unpacking of trees: one that arrives as a stream, hashed while it is written. Trusts nothing in it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import hashlib
 import shutil
 import tarfile
 import zlib
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-from osiris_core.archive import MAX_MEMBERS, MAX_UNPACKED_BYTES, Member, leads_out, refused
-from osiris_core.errors import CollectError, FailureClass, NoRoom, TooLarge, classify
+from osiris_core.errors import CollectError, FailureClass, NoRoom, TooLarge, classify, naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+    from typing import Self
+
+MAX_UNPACKED_BYTES = 64 << 30
+MAX_MEMBERS = 1_000_000
+MAX_NAME_BYTES = 1 << 20
+"""How long the extended header of one member may be; `tarfile` reads it into memory as a whole."""
+_EXTENDED = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
 
 
 def unpack_stream(
@@ -44,13 +57,13 @@ def unpack_stream(
     source = _Source(iter(pieces))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.TarFile(fileobj=source, mode="r", tarinfo=Member) as tar:  # type: ignore[arg-type]
+        with tarfile.TarFile(fileobj=source, mode="r", tarinfo=_Member) as tar:  # type: ignore[arg-type]
             for member in tar:
                 members += 1
                 size_bytes += member.size
                 if wanted(member.name) and not (skip_strays and _is_stray(member)):
                     original = _original(member, digests)
-                    if (reason := refused(member, folder)) is not None:
+                    if (reason := _refused(member, folder)) is not None:
                         raise CollectError(f"{member.name!r} may not be unpacked: {reason}")
                     if original is not None:
                         size_bytes += (folder / original).stat().st_size
@@ -95,7 +108,7 @@ def _copy(original: Path, target: Path) -> None:
 
 
 def _is_stray(member: tarfile.TarInfo) -> bool:
-    return member.isfifo() or (member.issym() and leads_out(member))
+    return member.isfifo() or (member.issym() and _leads_out(member))
 
 
 def _place(source: _Source, member: tarfile.TarInfo, folder: Path, digests: dict[str, str]) -> None:
@@ -118,10 +131,50 @@ def _place(source: _Source, member: tarfile.TarInfo, folder: Path, digests: dict
             # Both at once, while the piece is in the processor's cache: a thread for one of them was slower.
             digest.update(piece)
             left = piece
-            while left:
-                left = left[file.write(left) :]
+            with naming(target):
+                while left:
+                    left = left[file.write(left) :]
     digests[member.name] = digest.hexdigest()
     target.chmod(member.mode & 0o777)
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended headers are bounded: `tarfile` reads those into memory."""
+
+    @classmethod
+    def frombuf(cls, *args: Any, **kwargs: Any) -> Self:
+        member = super().frombuf(*args, **kwargs)
+        if member.type in _EXTENDED and member.size > MAX_NAME_BYTES:
+            raise CollectError(f"a member's header of {member.size} bytes may not be unpacked")
+        return member
+
+
+def _refused(member: tarfile.TarInfo, folder: Path) -> str | None:
+    """
+    Why a member may not be unpacked; None if it may.
+
+    Checked here as well as by the filter of `tarfile`, which some Python versions let be outwitted by chains of links.
+    """
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        return "it leaves the folder"
+    if not (member.isreg() or member.isdir() or member.issym()):
+        return "it is neither file, directory nor symbolic link"
+    if any((folder / parent).is_symlink() for parent in name.parents[:-1]):
+        return "it goes through a link"
+    if member.isdir() and (folder / name).is_symlink():
+        return "a link is in its place"
+    return "it links out of the folder" if member.issym() and _leads_out(member) else None
+
+
+def _leads_out(link: tarfile.TarInfo) -> bool:
+    """Whether a symbolic link could lead out of the folder that its archive is unpacked into."""
+    target = PurePosixPath(link.linkname)
+    ups = 0
+    while target.parts[ups : ups + 1] == ("..",):
+        ups += 1
+    # `..` behind a name could climb out of what another link points to; in front, it climbs from a real directory.
+    return target.is_absolute() or ups >= len(PurePosixPath(link.name).parts) or ".." in target.parts[ups:]
 
 
 class _Source:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osiris_core.errors import CollectError
+from osiris_core.errors import CollectError, PublishError
 from osiris_core.records import ArtifactRecord
 from osiris_core.sealing import sha256_of
 
@@ -84,6 +84,14 @@ def check_artifacts(artifacts_dir: Path, records: Iterable[ArtifactRecord]) -> N
         raise CollectError("artifacts are not as their steps left them: " + "; ".join(wrong))
 
 
+def in_the_way(folder: Path) -> str | None:
+    """Why nothing can be written into a folder that is there or is to be made, or None. Makes nothing."""
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))  # a link to nowhere too
+    if not os.path.isdir(nearest):  # noqa: PTH112 - which says no where it may not look
+        return f"{nearest} is no directory"
+    return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} cannot be written to"
+
+
 def publish(artifacts_dir: Path, paths: Iterable[tuple[str, str]], publish_dir: Path) -> list[Path]:
     """
     Copy outputs out of the artifacts: each (step id, relative path) goes to `publish_dir/relative path`.
@@ -92,7 +100,7 @@ def publish(artifacts_dir: Path, paths: Iterable[tuple[str, str]], publish_dir: 
     replaces nothing, and a reader never sees half a file.
 
     Raises:
-        CollectError: A declared output was not written, leads out of its step's artifacts, cannot be copied, or is
+        PublishError: A declared output was not written, leads out of its step's artifacts, cannot be copied, or is
             published by two steps; or a directory is in its place. Nothing was replaced.
     """
     staged: list[tuple[Path, Path]] = []
@@ -100,12 +108,12 @@ def publish(artifacts_dir: Path, paths: Iterable[tuple[str, str]], publish_dir: 
         for step_id, relative in paths:
             source, target = artifacts_dir / step_id / relative, publish_dir / relative
             if any(target == other for _, other in staged):
-                raise CollectError(f"cannot publish to {publish_dir}: two steps write {relative}")
+                raise PublishError(f"cannot publish to {publish_dir}: two steps write {relative}")
             if not source.resolve(strict=True).is_relative_to((artifacts_dir / step_id).resolve()):
-                raise CollectError(f"cannot publish {relative} of step '{step_id}': it leads out of its artifacts")
+                raise PublishError(f"cannot publish {relative} of step '{step_id}': it leads out of its artifacts")
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir():
-                raise CollectError(f"cannot publish to {publish_dir}: {relative} is a directory there")
+                raise PublishError(f"cannot publish to {publish_dir}: {relative} is a directory there")
             handle, beside = tempfile.mkstemp(prefix=".osiris-", dir=target.parent)
             os.close(handle)
             staged.append((Path(beside), target))
@@ -114,7 +122,7 @@ def publish(artifacts_dir: Path, paths: Iterable[tuple[str, str]], publish_dir: 
         for copy, target in staged:
             copy.replace(target)
     except (OSError, RuntimeError) as exc:  # RuntimeError: a link that leads to itself
-        raise CollectError(f"cannot publish to {publish_dir}: {exc}") from exc
+        raise PublishError(f"cannot publish to {publish_dir}: {exc}", exc) from exc
     finally:
         for copy, _ in staged:
             copy.unlink(missing_ok=True)

@@ -240,7 +240,9 @@ def _validated(model: type[Any], config: dict[str, Any], step_id: str) -> Any:
     try:
         return model.model_validate(config)
     except ValidationError as exc:
+        from osiris_core.pydantic_words import findings
+
         raise ConfigError(
-            Problem(item["msg"], step_id=step_id, key=".".join(["config", *map(str, item["loc"])]))
-            for item in exc.errors(include_url=False, include_input=False)
+            Problem(found.message, step_id=step_id, key=f"config.{found.key}".rstrip("."), hint=found.hint)
+            for found in findings(exc, config, model)
         ) from None

@@ -135,7 +135,7 @@ class ResumePlan:
 
     `differs` names what decided that of a step: a part of its key (`driver`, `config`, `values`, `environment`,
     `files`, `inputs`), or `completion`, `artifacts`, `outputs` (one was not kept), `upstream` (a step that may give
-    another result). `before` is what was left of each step.
+    another result, or change what this one looks at). `before` is what was left of each step.
     """
 
     runs: dict[str, str] = field(default_factory=dict)
@@ -178,7 +178,8 @@ def plan_resume(
 
     A step runs again when its key differs, when something it left is gone or changed, when a step that runs again
     reads an output of it that was not kept, or when what it reads may be another since it ran: a step that is not
-    deterministic ran or runs again, there or further up.
+    deterministic ran or runs again, there or further up. One that is not deterministic itself runs again, too, when a
+    step that it needs did or does, directly or further up: what it looks at may be another then.
     """
     ordered = [step for wave in execution_waves(steps) for step in wave]
     found = {step.id: what for step in ordered if (what := _differs(step, keys, finished, artifacts_dir, elsewhere))}
@@ -189,7 +190,7 @@ def plan_resume(
     grew = True
     while grew:
         before = len(runs)
-        _run_what_reads_others(ordered, finished, stable, runs)
+        _run_what_follows_others(ordered, finished, stable, runs)
         differs |= dict.fromkeys(runs.keys() - differs.keys(), "upstream")
         for step in reversed(ordered):
             for item in step.inputs.values() if step.id in runs else ():
@@ -202,22 +203,38 @@ def plan_resume(
     return ResumePlan(runs, reused, differs, finished)
 
 
-def _run_what_reads_others(
+def _run_what_follows_others(
     ordered: Iterable[StepPlan], finished: Mapping[str, Finished], stable: Mapping[str, bool], runs: dict[str, str]
 ) -> None:
-    """Add to `runs` each step that read something which may be another since then."""
-    # For each step, where in the journal its result may last have become another one, and the step that did it.
+    """
+    Add to `runs` each step that read something which may be another since then, or that looks at the world (it is
+    not deterministic) and needs a step which may have changed that since.
+    """
+    # For each step, where in the journal its result may last have become another one, and the step that did it;
+    # and where a step that it needs, directly or further up, last ran.
     changed: dict[str, tuple[float, str]] = {}
+    moved: dict[str, tuple[float, str]] = {}
+
+    def ran_at(step_id: str) -> float:
+        return math.inf if step_id in runs else finished[step_id].position
+
     for step in ordered:
         sources = dict.fromkeys(item.from_step for item in step.inputs.values())
         position, origin = max((changed[source] for source in sources), default=(-1.0, step.id))
-        if step.id not in runs and position > finished[step.id].position:
-            what = "runs again" if origin in runs else "ran again since"
-            runs[step.id] = f"step '{origin}' {what} and may give another result"
-        if not stable[step.id]:
-            own = math.inf if step.id in runs else finished[step.id].position
-            position, origin = max((position, origin), (own, step.id))
+        ahead = [(ran_at(need), need) for need in step.needs]
+        moved_at, mover = max([*ahead, *(moved[name] for name in step.upstream)], default=(-1.0, step.id))
+        if position > ran_at(step.id):
+            runs[step.id] = f"step '{origin}' {_when(origin, runs)} and may give another result"
+        elif not stable[step.id] and moved_at > ran_at(step.id):
+            runs[step.id] = f"it needs step '{mover}', which {_when(mover, runs)}, and may see what that did"
+        moved[step.id] = moved_at, mover
         changed[step.id] = position, origin
+        if not stable[step.id]:
+            changed[step.id] = max((position, origin), (ran_at(step.id), step.id))
+
+
+def _when(step_id: str, runs: Mapping[str, str]) -> str:
+    return "runs again" if step_id in runs else "ran again since"
 
 
 class _KeptOutputs:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from osiris_core.documents import Document, read_document
 from osiris_core.errors import ManifestError, Problem
-from osiris_core.redaction import has_url_password, is_secret_field
-from osiris_core.secrets import REFERENCE, references, substitute
+from osiris_core.lifting import lift
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ class ConnectionBook:
     """
     The connections of one file, as they are written: references like `${VAR}` are left in place.
 
-    A literal value in a field that is secret by its name (`password: hunter2`), a default there (`${PW:-hunter2}`),
-    and a URL with a password in it are lifted out: the connection then refers to the value by the name
+    What is secret in a connection is lifted out (`lifting.py`): it then refers to the value by the name
     `@family.alias.field`, and `lifted` holds it in memory.
     """
 
@@ -73,10 +71,7 @@ class ConnectionBook:
         family, alias = self._place(reference)
         aliases = self._families[family]
         values = {key: value for key, value in aliases[alias].items() if key != "default"}
-        return {
-            key: self._lift(f"@{family}.{alias}.{key}", value, str(key), secret=key in marked)
-            for key, value in values.items()
-        }
+        return lift(values, f"@{family}.{alias}", marked, self.lifted)
 
     def line_of(self, reference: str, path: Sequence[str | int] = ()) -> int | None:
         """The line on which a connection stands, or what is at `path` in it; None where there is no such connection."""
@@ -111,26 +106,6 @@ class ConnectionBook:
         if len(marked) > 1:
             raise LookupError(f"connection family '{family}' has more than one default: {', '.join(marked)}")
         raise LookupError(f"connection family '{family}' has no default; name one: {', '.join(sorted(aliases))}")
-
-    def _lift(self, name: str, value: Any, field: str = "", *, secret: bool = False) -> Any:
-        if isinstance(value, dict):
-            return {key: self._lift(f"{name}.{key}", item, str(key), secret=secret) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self._lift(f"{name}.{index}", item, field, secret=secret) for index, item in enumerate(value)]
-        if value is None or isinstance(value, bool):
-            return value
-        text = str(value)
-        if not secret and not is_secret_field(field) and not has_url_password(text):
-            return value
-        defaults = [(variable, default) for variable, default in references(text) if default]
-        if not defaults and (REFERENCE.search(text) is None or not list(references(text))):
-            self.lifted[name] = str(substitute(text, {}))
-            return f"${{{name}}}"
-        for number, (variable, default) in enumerate(defaults):
-            lifted = f"{name}.default{number or ''}"
-            self.lifted[lifted] = default
-            text = text.replace(f"${{{variable}:-{default}}}", f"${{{variable}:-${{{lifted}}}}}", 1)
-        return text
 
 
 def _format_problems(document: Document) -> Iterator[Problem]:

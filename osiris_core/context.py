@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+SURROUNDINGS = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+"""What every step and worker is surrounded by, wherever it is: the same texts, sorted alike, at the same time."""
+
 
 def new_session_id() -> str:
     """A session id that sorts by time and does not repeat."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -92,7 +93,8 @@ class EarlierRun:
             return f"osiris run --model-run FILE --adapter {self.adapter}"
         sources = self.recorded["prepared"].get("sources") or []
         manifest = sources[0]["source"] if sources else "MANIFEST"
-        return f"osiris run {manifest} --adapter {self.adapter} --resume --session-dir {self.layout.root}"
+        folder = shlex.quote(str(self.layout.root))
+        return f"osiris run {shlex.quote(manifest)} --adapter {self.adapter} --resume --session-dir {folder}"
 
     def context(self, given: ExecutionContext | None) -> ExecutionContext:
         """The run's surroundings; of those that are `given` its variables, and how it is watched."""

@@ -29,7 +29,7 @@ from osiris_core.sampling import TreeSampler
 from osiris_core.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from osiris_core.checkpoint import ResumeKeys, ResumePlan
     from osiris_core.journal import Origin
@@ -61,6 +61,7 @@ class Engine:
         prepared: The run, with its secret values.
         place: Where it happens.
         origin: The engine's voice in the journal.
+        redactor: Masks what the errors of steps say.
         limits: What it may use.
         resume: What is taken over from an earlier attempt.
         keys: The resume keys to write down; None writes none and keeps no checkpoints.
@@ -105,6 +106,11 @@ class Engine:
         self._unstarted: list[StepPlan] = []
         self._stop: Stop | None = None
         self._stopping = threading.Event()
+
+    @property
+    def outputs(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the journal says of the outputs of each step that completed or was taken over."""
+        return self._records.outputs
 
     def cancel(self, reason: str = "", failure_class: FailureClass = FailureClass.CANCELLED) -> None:
         """Ask the run to stop; safe from a signal handler and from any thread, any number of times."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from osiris_core.attempt import Place
 from osiris_core.checkpoint import ResumeKeys, ResumePlan, finished_steps, plan_resume
+from osiris_core.context import SURROUNDINGS
 from osiris_core.driver import DriverRegistry
 from osiris_core.engine import Engine, Limits
 from osiris_core.journal import read_events
@@ -51,44 +53,33 @@ class EngineRun:
         before_end: Callable[[], object] = lambda: None,
         passed_on: Mapping[str, str] | None = None,
     ) -> None:
-        self._passed_on = passed_on or {}
         self.origin = journal.origin("engine", redactor)
         self._layout = layout
         self._digests = DigestQueue(prepared.input_files)
         try:
-            self._engine = self._set_up(prepared, layout, journal, redactor, resume, elsewhere, find_driver, before_end)
+            limits = Limits(**prepared.settings)
+            keys = plan = None
+            if limits.checkpoint != "never" or resume:
+                keys = ResumeKeys(prepared, journal.session_id, self._digests.wait)
+                plan = resume_plan(prepared, layout, keys, elsewhere) if resume else None
+            if journal.attempt > 1:
+                _set_aside(layout, plan.reused if plan is not None else ())
+                if plan is None:
+                    shutil.rmtree(layout.checkpoints_dir, ignore_errors=True)
+            self._plan = plan
+            locate = sealed_locations(prepared)
+            place = make_place(prepared, layout, journal.session_id, locate, journal.attempt, passed_on=passed_on)
+            self._engine = Engine(prepared, place, self.origin, redactor, limits, plan, keys, find_driver, before_end)
         except BaseException:
             self._digests.stop()
             raise
-
-    def _set_up(
-        self,
-        prepared: PreparedRun,
-        layout: SessionLayout,
-        journal: Journal,
-        redactor: Redactor,
-        resume: bool,
-        elsewhere: Container[str],
-        find_driver: Callable[[str], type[Any]],
-        before_end: Callable[[], object],
-    ) -> Engine:
-        limits = Limits(**prepared.settings)
-        keys = None
-        if limits.checkpoint != "never" or resume:
-            keys = ResumeKeys(prepared, journal.session_id, self._digests.wait)
-        plan = None
-        if resume and keys is not None:
-            plan = resume_plan(prepared, layout, keys, elsewhere)
-        if journal.attempt > 1:
-            _set_aside(layout, plan.reused if plan is not None else ())
-        locate = sealed_locations(prepared)
-        place = make_place(prepared, layout, journal.session_id, locate, journal.attempt, passed_on=self._passed_on)
-        return Engine(prepared, place, self.origin, redactor, limits, plan, keys, find_driver, before_end)
 
     def run(self) -> RunSummary:
         """Run to the end; what a step did wrong is in the summary. Input files are hashed on return."""
         try:
             summary = self._engine.run(self._look_for_a_cancel)
+            if self._plan is not None:
+                _drop_checkpoints(self._layout, self._still_named(self._plan, summary))
             if summary.status == "completed":
                 self._digests.wait()
             return summary
@@ -103,6 +94,15 @@ class EngineRun:
     def cancel(self, reason: str) -> None:
         self._engine.cancel(reason)
 
+    def _still_named(self, plan: ResumePlan, summary: RunSummary) -> set[str]:
+        """The checkpoints of each step's last completion; a step that started since has no earlier one any more."""
+        unstarted = {record.step_id for record in summary.steps if record.status == "skipped"}
+        earlier = {step_id: finished.outputs for step_id, finished in plan.before.items() if step_id in unstarted}
+        outputs = {**earlier, **self._engine.outputs}
+        return {
+            str(item["checkpoint"]) for given in outputs.values() for item in given.values() if "checkpoint" in item
+        }
+
     def _look_for_a_cancel(self) -> None:
         """Somebody may ask for it in the session directory (`osiris runs cancel`)."""
         if (reason := cancel_request(self._layout)) is not None:
@@ -115,6 +115,14 @@ def _set_aside(layout: SessionLayout, kept: Container[str]) -> None:
         if folder.name not in kept and not _is_empty(folder):
             (layout.work_dir / "earlier").mkdir(parents=True, exist_ok=True)
             folder.rename(layout.work_dir / "earlier" / folder.name)
+
+
+def _drop_checkpoints(layout: SessionLayout, named: Container[str]) -> None:
+    for path in layout.checkpoints_dir.glob(
+        "*.arrow"
+    ):  # with those that a crash left half-written: glob finds them too
+        if path.stem not in named:
+            path.unlink(missing_ok=True)
 
 
 def _is_empty(folder: Path) -> bool:
@@ -158,9 +166,7 @@ def make_place(
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.environ.get("HOME", "/"),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
+        **SURROUNDINGS,
         **(passed_on or {}),
         **substitute(prepared.environment, prepared.secrets),
     }

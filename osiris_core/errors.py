@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 class FailureClass(StrEnum):
@@ -76,6 +78,10 @@ class ConfigError(PreparationError):
     """A driver or adapter configuration that does not fit its model."""
 
 
+class JournalDamaged(PreparationError):
+    """A line of a session's journal is no event: it cannot be told any more what happened there."""
+
+
 class PhaseError(OsirisError):
     """A phase was asked for out of order; nothing was changed."""
 
@@ -139,6 +145,17 @@ class CollectError(OsirisError):
     failure_class = FailureClass.INFRA_LOST
 
 
+class PublishError(CollectError):
+    """A declared output cannot be copied to where it is published. What is in the way there is the user's to move."""
+
+    failure_class = FailureClass.USER_ERROR
+
+    def __init__(self, message: str, cause: Exception | None = None) -> None:
+        super().__init__(message)
+        if cause is not None:
+            self.failure_class = classify(cause)
+
+
 class TooLarge(CollectError):
     """What a run left is more than its limit allows to bring home."""
 
@@ -179,6 +196,20 @@ class UnknownDriver(OsirisError):
 
 class DriverNotInstalled(UnknownDriver):
     """The driver's module is here, and a package that it needs is not."""
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A disk that is full within is one of `path`: of a file that is open already, the system does not say which."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _DISK and exc.filename is None:
+            exc.filename = str(path)
+        raise
 
 
 _LOST = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from osiris_core.errors import JournalDamaged, Problem
 from osiris_core.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -80,9 +81,10 @@ class Journal:
         try:
             while written < len(line):
                 written += os.pwrite(self._fd, line[written:], self._end + written)
-        except OSError:
+        except OSError as exc:
             if written:
                 os.ftruncate(self._fd, self._end)
+            exc.filename = str(self.path)
             raise
         self._end += len(line)
 
@@ -198,8 +200,8 @@ class JournalReader:
     """
     A cursor into a journal that somebody else writes.
 
-    `read` returns the events that were completed since the last call, in order, and never waits. Holds no
-    lock and keeps no file open between calls; a missing file is an empty one.
+    `read` returns the events that were completed since the last call, in order, and never waits; a line
+    that is none is JournalDamaged. Holds no lock and keeps no file open between calls; a missing file is an empty one.
     """
 
     def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
@@ -218,15 +220,47 @@ class JournalReader:
                     end = len(data) if data.endswith(b"\n") else 0
         except (FileNotFoundError, NotADirectoryError):
             return []
+        try:
+            events = [_event(line) for line in data[:end].split(b"\n")[:-1]]
+        except ValueError:
+            raise self._damaged(data[:end]) from None
         self.offset += end
-        return [json.loads(line) for line in data[:end].splitlines()]
+        return events
+
+    def _damaged(self, data: bytes) -> JournalDamaged:
+        """Which line of `data`, which stands at `offset`, is no event."""
+        with self._path.open("rb") as file:
+            before = sum(line.endswith(b"\n") for line in iter(lambda: file.readline(self.offset - file.tell()), b""))
+        number = before + next(number for number, line in enumerate(data.split(b"\n"), 1) if not _is_event(line))
+        hint = "remove the line, or name another session directory"
+        return JournalDamaged([Problem("the line is no event", file=str(self._path), line=number, hint=hint)])
 
 
 def read_events(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Every whole event of a journal, from the first; a torn last line is left out."""
+    """
+    Every whole event of a journal, from the first; a torn last line is left out.
+
+    Raises:
+        JournalDamaged: A line is no event.
+    """
     reader = JournalReader(path)
     while events := reader.read():
         yield from events
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """Raises ValueError where it is none."""
+    event = json.loads(line)
+    if not isinstance(event, dict) or "event" not in event or "attempt" not in event:
+        raise ValueError("no event")
+    return event
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        return bool(_event(line))
+    except ValueError:
+        return False
 
 
 def _mask_named(redactor: Redactor, name: str, value: Any) -> Any:

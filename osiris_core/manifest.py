@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
 from osiris_core.errors import FailureClass, ManifestError, Problem
+from osiris_core.working_directory import working_directory
 
 if TYPE_CHECKING:
     from osiris_core.documents import Document
 
 STEP_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+PARAM_NAME = r"[^\W\d][\w\-]*"
+"""What a parameter may be called, in any language's letters."""
 Scalar = str | int | float | bool | None
 
 
@@ -92,6 +105,22 @@ class Param(_Model):
     required: bool = Field(default=False, description="There is no default: a value must be given.")
 
 
+def _no_bare_list(value: Any) -> Any:
+    if isinstance(value, list):
+        raise ValueError(f"a list of values is written {{default: {json.dumps(value, default=str)}}}")
+    return value
+
+
+def _check_param_name(name: str) -> str:
+    if not re.fullmatch(PARAM_NAME, name):
+        raise ValueError(f"{name!r} is no name of a parameter: letters, digits, _ and -, the first one a letter or _")
+    return name
+
+
+ParamName = Annotated[str, AfterValidator(_check_param_name)]
+ParamEntry = Annotated[Param | Scalar, BeforeValidator(_no_bare_list)]
+
+
 class Manifest(_Model):
     """
     A pipeline in the native format.
@@ -101,13 +130,13 @@ class Manifest(_Model):
     """
 
     pipeline: Pipeline | str = Field(default=Pipeline(), description="A name, or a name with a description.")
-    params: dict[str, Param | Scalar] = Field(default={}, description="Parameters with their defaults.")
+    params: dict[ParamName, ParamEntry] = Field(default={}, description="Parameters with their defaults.")
     steps: Annotated[list[Step], Field(min_length=1, description="The steps, in any order.")]
 
     _document: Any = PrivateAttr(default=None)  # a `documents.Document`
-    _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
+    _base_dir: Path = PrivateAttr(default_factory=working_directory)
     _compiled: bool = PrivateAttr(default=False)
-    _cfg_files: list[str] = PrivateAttr(default_factory=list)
+    _source_files: list[Path] = PrivateAttr(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -120,7 +149,7 @@ class Manifest(_Model):
 
     @property
     def file(self) -> str | None:
-        """The file this manifest was read from, or None for a dict."""
+        """The file this manifest was read from, as it was named; None for a dict."""
         return self._document.file if self._document else None
 
     @property
@@ -129,9 +158,9 @@ class Manifest(_Model):
         return self._compiled
 
     @property
-    def cfg_files(self) -> list[str]:
-        """The configuration files of a compiled manifest."""
-        return self._cfg_files
+    def source_files(self) -> list[Path]:
+        """The files it was made of, as absolute paths: its own, then the configuration files of a compiled one."""
+        return self._source_files
 
     def line_of(self, *path: str | int) -> int | None:
         """The line of a value in `file`."""
@@ -151,6 +180,7 @@ def load_manifest(source: str | Path | Mapping[str, Any] | Manifest, *, base_dir
 
     Raises:
         ManifestError: With every problem found, each with its line where there is a file.
+        PreparationError: The working directory, which they start at, was removed.
     """
     if isinstance(source, Manifest):
         if base_dir is None:
@@ -169,18 +199,19 @@ def load_manifest(source: str | Path | Mapping[str, Any] | Manifest, *, base_dir
         from osiris_core.osiris_manifest import translate_manifest
 
         native, problems = translate_manifest(document)
-        folder = Path.cwd()
+        folder = working_directory()
     else:
         native = document.data
-        folder = Path(document.file).parent if document.file else Path.cwd()
+        folder = Path(document.file).parent if document.file else working_directory()
     manifest = _validate(native, document, problems)
     manifest._document = document
     manifest._base_dir = Path(base_dir if base_dir is not None else folder).resolve()
+    if document.file:
+        manifest._source_files = [Path(document.file).absolute()]
     if native is not document.data:
         manifest._compiled = True
-        manifest._cfg_files = [
-            str(Path(document.file or "").parent / step["cfg_path"]) for step in document.data["steps"]
-        ]
+        cfg_folder = Path(document.file or "").absolute().parent
+        manifest._source_files += [cfg_folder / step["cfg_path"] for step in document.data["steps"]]
     return manifest
 
 

@@ -7,46 +7,24 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import Problem
-from osiris_core.manifest import InputReference, Manifest, Param, Pipeline, RetryPolicy, Step
-from osiris_core.suggestion import did_you_mean
+from osiris_core.manifest import InputReference, Manifest, Step
+from osiris_core.pydantic_words import findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic import BaseModel, ValidationError
+    from pydantic import ValidationError
 
     from osiris_core.documents import Document
 
 Path = list[str | int]
 
-WORDS = {
-    "missing": "is missing",
-    "extra_forbidden": "there is no such key",
-    "string_type": "must be a text",
-    "dict_type": "must be a mapping",
-    "list_type": "must be a list",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "too_short": "must not be empty",
-    "string_too_short": "must not be empty",
-    "finite_number": "must be a finite number",
-}
-
 
 def validation_problems(error: ValidationError, data: dict[str, Any], document: Document) -> list[Problem]:
-    """The findings of pydantic in our words, each once."""
-    found: dict[tuple[str | int, ...], Problem] = {}
-    for item in error.errors(include_url=False):
-        path = path_in(data, item["loc"])
-        message = WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
-        hint = did_you_mean(str(path[-1]), _known_keys(path)) if item["type"] == "extra_forbidden" else None
-        found.setdefault(tuple(path), _problem(message, path, data, document, hint))
-    # A member of a union that was not meant complains about the whole value beside the one that was.
-    paths = list(found)
+    """The findings of pydantic, each once."""
     return [
-        problem
-        for path, problem in found.items()
-        if not any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+        _problem(finding.message, list(finding.path), data, document, finding.hint)
+        for finding in findings(error, data, Manifest)
     ]
 
 
@@ -88,28 +66,6 @@ def _reference(item: Any) -> str | InputReference | None:
     return item if isinstance(item, (str, InputReference)) else None
 
 
-def path_in(data: Any, loc: tuple[str | int, ...]) -> Path:
-    """`loc` without what the data does not have: pydantic also names the member of a union that it tried."""
-    path: Path = []
-    node = data
-    for position, part in enumerate(loc):
-        if _holds(node, part):
-            node = node[part]
-        elif not (isinstance(node, dict) and position == len(loc) - 1 and part not in _UNION_MEMBERS):
-            continue
-        path.append(part)
-    return path
-
-
-def _holds(node: Any, part: str | int) -> bool:
-    if isinstance(node, dict):
-        return part in node
-    return isinstance(node, list) and isinstance(part, int) and part < len(node)
-
-
-_UNION_MEMBERS = {"Pipeline", "Param", "InputReference", "str", "int", "float", "bool", "none", "[key]"}
-
-
 def _problem(message: str, path: Path, data: dict[str, Any], document: Document, hint: str | None = None) -> Problem:
     step_id, rest = None, path
     if path[:1] == ["steps"] and len(path) > 1 and isinstance(path[1], int):
@@ -118,18 +74,6 @@ def _problem(message: str, path: Path, data: dict[str, Any], document: Document,
         step_id, rest = str(step["id"]) if named else f"#{path[1] + 1}", path[2:]
     key = ".".join(map(str, rest)) or None
     return Problem(message, step_id, key, document.file, document.line_of(path), hint)
-
-
-def _known_keys(path: Path) -> list[str]:
-    parents: dict[str, type[BaseModel]] = {"retry": RetryPolicy, "pipeline": Pipeline}
-    if len(path) == 1:
-        return list(Manifest.model_fields)
-    if path[0] == "steps" and len(path) == 3:
-        return list(Step.model_fields)
-    if path[0] == "steps" and len(path) > 3 and path[2] == "inputs":
-        return list(InputReference.model_fields)
-    parent = parents.get(str(path[-2]), Param)
-    return list(parent.model_fields)
 
 
 def _not_json(value: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -33,9 +33,9 @@ def end_place(session: Session, recorded: dict[str, Any]) -> None:
     Raises:
         OsirisError: That cannot be had now; `osiris runs gc` may find it later.
     """
-    if recorded.get("token") is None:
-        return
     earlier = EarlierRun(session.layout, recorded)
+    if earlier.token is None:
+        return
     try:
         adapter = adapter_of(earlier)
     except (
@@ -54,7 +54,8 @@ def end_earlier_attempt(session: Session) -> str | None:
     Whatever it does from then on reaches nobody: its events and results are fetched by nobody any more.
     """
     recorded = session.earlier
-    if recorded.get("token") is None or EarlierRun(session.layout, recorded).report is not None:
+    earlier = EarlierRun(session.layout, recorded)
+    if earlier.token is None or earlier.report is not None:
         return None
     try:
         end_place(session, recorded)

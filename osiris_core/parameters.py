@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from osiris_core.manifest import Param
+from osiris_core.manifest import PARAM_NAME, Param
 from osiris_core.suggestion import did_you_mean
 
-_REFERENCE = re.compile(r"\$(?P<escaped>\$\{)|\$\{params\.(?P<name>[A-Za-z_][A-Za-z0-9_\-]*)\}")
+_REFERENCE = re.compile(rf"\$(?P<escaped>\$\{{)|\$\{{params\.(?P<name>{PARAM_NAME})\}}")
 
 
 class ParameterError(ValueError):

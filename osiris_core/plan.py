@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import Problem
-from osiris_core.manifest import InputReference, Manifest, RetryPolicy, Step
+from osiris_core.manifest import InputReference, Manifest, RetryPolicy
 from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -95,26 +95,26 @@ def plan_steps(
             report(f"the id stands twice (first as step #{first[step.id] + 1})", "id")
         first.setdefault(step.id, index)
         inputs: dict[str, InputPlan] = {}
+        needs = list(step.needs)
         for name, reference in step.inputs.items():
             resolved = _resolve(reference, ids, outputs)
-            if isinstance(resolved, InputPlan):
-                inputs[name] = resolved
-            else:
+            if not isinstance(resolved, InputPlan):
                 report(resolved[0], f"inputs.{name}", resolved[1])
+            elif _never_comes(resolved, outputs.get(resolved.from_step)):
+                needs.append(resolved.from_step)  # it only says what is first
+            else:
+                inputs[name] = resolved
         for need in step.needs:
             if need not in ids:
                 report(f"there is no step '{need}'", "needs", did_you_mean(need, ids))
-        plans.append(StepPlan(step.id, step.driver, step.config, inputs, _needs(step, ids), step.retry, step.timeout_s))
+        known = tuple(dict.fromkeys(need for need in needs if need in ids))
+        plans.append(StepPlan(step.id, step.driver, step.config, inputs, known, step.retry, step.timeout_s))
     for cycle in _cycles(plans):
         line = manifest.line_of("steps", first[cycle[0]])
         way = " -> ".join([*cycle, cycle[0]])
         message = f"steps wait for each other: {way}" if len(cycle) > 1 else "the step waits for itself"
         problems.append(Problem(message, cycle[0], None, manifest.file, line))
     return plans, problems
-
-
-def _needs(step: Step, ids: Collection[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(need for need in step.needs if need in ids))
 
 
 def _resolve(
@@ -146,6 +146,11 @@ def _resolve(
     if key is None and (unclear := _unclear(step_id, known)):
         return unclear
     return InputPlan(step_id, key)
+
+
+def _never_comes(item: InputPlan, known: frozenset[str] | None) -> bool:
+    """Whether an optional input is of an output that its step is known not to give."""
+    return item.optional and item.key is not None and known is not None and item.key not in known
 
 
 def _unclear(step_id: str, known: frozenset[str] | None) -> tuple[str, str | None] | None:

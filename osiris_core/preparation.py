@@ -8,35 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from osiris_core.collection import paths_in
+from osiris_core.artifacts import in_the_way
 from osiris_core.connections import ConnectionBook
-from osiris_core.driver import DriverRegistry, config_model
-from osiris_core.driver_packages import missing_packages, remedy
-from osiris_core.errors import ManifestError, PreparationError, Problem, UnknownDriver
-from osiris_core.lifting import SecretLifter, connection_models, marked_in_connection, marked_secret_fields
+from osiris_core.errors import ManifestError, PreparationError, Problem
 from osiris_core.manifest import Manifest, Param
-from osiris_core.parameters import ParameterError, parameter_values, put_in_parameters
-from osiris_core.paths import PathEscapes, hidden_path_fields, path_fields, safe_relative, with_path_defaults
+from osiris_core.parameters import ParameterError, parameter_values
 from osiris_core.plan import plan_steps
 from osiris_core.prepared import PreparedRun
 from osiris_core.redaction import Redactor
 from osiris_core.sealing import SealedFile, seal
 from osiris_core.secret_sources import find_value, how_to_give
 from osiris_core.secrets import SecretValues, escape, references, substitute
-from osiris_core.suggestion import did_you_mean
+from osiris_core.step_preparation import StepPreparation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from osiris_core.context import ExecutionContext
-    from osiris_core.manifest import Step
 
 
 @dataclass
@@ -55,6 +45,7 @@ class Preparation:
     missing: dict[str, list[str]] = field(default_factory=dict)
     outputs: dict[str, frozenset[str] | None] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
+    publish_dir: Path | None = None
 
     def __post_init__(self) -> None:
         self.values.update(self.context.environment)
@@ -66,13 +57,18 @@ class Preparation:
 
     def run(self) -> PreparedRun:
         params = self._parameters()
-        for index, step in enumerate(self.manifest.steps):
-            self._step(index, step, params)
+        self.publish_dir = self._publish_dir()
+        prepared = [StepPreparation(self, index, step) for index, step in enumerate(self.manifest.steps)]
+        for each in prepared:
+            each.prepare(params)
+        secrets = {self.values[name] for name in self.secret_names}
+        for each in prepared:
+            each.name_known_values(secrets)
         plans, plan_problems = plan_steps(self.manifest, self.outputs)
         self.problems.extend(plan_problems)
         self.problems.extend(self._missing_variable(name, step_ids) for name, step_ids in self.missing.items())
         if self.problems:
-            raise PreparationError(self.problems)
+            raise PreparationError(self._masked())
         steps = [{key: value for key, value in plan.to_json().items() if key != "config"} for plan in plans]
         return PreparedRun(
             manifest={"pipeline": self.manifest.name, "steps": steps},
@@ -84,8 +80,8 @@ class Preparation:
             artifacts_dir="",
             connections=self.connections,
             input_files=self.input_files,
-            sources=self._sources(),
-            secret_names=sorted(name for name in self.values if name not in self.context.public_environment),
+            sources=[seal(file) for file in self.manifest.source_files],
+            secret_names=sorted(self.secret_names),
             secrets=SecretValues(self.values),
         )
 
@@ -107,9 +103,15 @@ class Preparation:
             }
             return {**defaults, **self.context.params}
 
-    def _report(self, index: int, step: Step, key: str, message: str, hint: str | None = None) -> None:
-        line = self.manifest.line_of("steps", index, *(key.split(".") if key else ()))
-        self.problems.append(Problem(message, step.id, key or None, self.manifest.file, line, hint))
+    def _publish_dir(self) -> Path | None:
+        """Where outputs are to be published, if they are and can be."""
+        wanted = self.context.publish_dir
+        if wanted is None:
+            return None
+        if reason := in_the_way(Path(wanted).absolute()) if wanted else "an empty text names no folder":
+            self.problems.append(Problem(f"outputs cannot be published: {reason}", key="publish_dir"))
+            return None
+        return Path(wanted).absolute()
 
     def _missing_variable(self, name: str, step_ids: list[str]) -> Problem:
         index = next(index for index, step in enumerate(self.manifest.steps) if step.id == step_ids[0])
@@ -120,98 +122,8 @@ class Preparation:
         line = self.manifest.line_of("steps", index, "config")
         return Problem(message, step_ids[0], None, self.manifest.file, line, hint)
 
-    def _step(self, index: int, step: Step, params: Mapping[str, Any]) -> None:
-        try:
-            config = put_in_parameters(step.config, params)
-        except ParameterError as exc:
-            for name, message, hint in exc.found:
-                self._report(index, step, "config", f"{message} (${{params.{name}}})", hint)
-            self._look_up(step.id, step.config)
-            return
-        try:
-            driver = DriverRegistry.get(step.driver)
-        except UnknownDriver as exc:
-            self._report(index, step, "driver", str(exc))
-            self.configs[step.id] = config
-            return
-        self._inputs(index, step, driver)
-        self._packages(index, step, driver)
-        model = config_model(driver)
-        if model is not None:
-            if hidden := hidden_path_fields(model):
-                message = f"its configuration has path fields where they are not found: {', '.join(hidden)}"
-                self._report(index, step, "driver", message)
-            config = with_path_defaults(model, config)
-        config = SecretLifter(step.id, marked_secret_fields(model) if model else frozenset(), self.values).lift(config)
-        connection = self._connection(index, step, driver, config)
-        self._look_up(step.id, [config, connection])
-        if self.manifest.compiled and self.allow_sql_files and "allow_files" in _field_names(driver):
-            config.setdefault("allow_files", True)
-        self.configs[step.id] = config
-        filled = self._validate(index, step, driver, config, connection)
-        self.outputs[step.id] = _output_names(driver, filled)
-        self._paths(index, step, driver, config, connection)
-
-    def _inputs(self, index: int, step: Step, driver: type[Any]) -> None:
-        """An input that the driver would not look at is a mistake; compiled manifests only say what comes first."""
-        takes = getattr(driver, "takes_inputs", "any")
-        count = len(step.inputs)
-        if (
-            self.manifest.compiled
-            or takes == "any"
-            or (takes == "one" and count == 1)
-            or (takes == "none" and not count)
-        ):
-            return
-        if takes == "none":
-            self._report(index, step, "inputs", f"'{step.driver}' takes no inputs", "to only wait for a step use needs")
-        else:
-            self._report(index, step, "inputs", f"'{step.driver}' takes one input, the step has {count or 'none'}")
-
-    def _packages(self, index: int, step: Step, driver: type[Any]) -> None:
-        """What a driver imports when it runs; elsewhere it may be installed though it is not here."""
-        if self.runs_here and (missing := missing_packages(driver)):
-            self._report(index, step, "driver", f"'{step.driver}' needs {', '.join(missing)}", remedy(missing))
-
-    def _connection(self, index: int, step: Step, driver: type[Any], config: dict[str, Any]) -> dict[str, Any]:
-        """The connection that the step names, or that its driver takes by default; {} for none."""
-        family = getattr(driver, "connection_family", None)
-        reference = config.get("connection")
-        if reference is None and family is not None and not getattr(driver, "connection_optional", False):
-            reference = config["connection"] = f"@{family}"
-        if isinstance(reference, dict):
-            return reference
-        if reference is None:
-            return {}
-        if not isinstance(reference, str) or not reference.startswith("@"):
-            self._report(index, step, "config.connection", "a connection is written '@family.alias'")
-            return {}
-        expected = family or ("filesystem" if step.driver.startswith("filesystem.") else None)
-        actual = reference[1:].partition(".")[0]
-        if expected is not None and actual != expected:
-            message = f"the driver takes a connection of family '{expected}', not '{actual}'"
-            self._report(index, step, "config.connection", message)
-            return {}
-        try:
-            found = self.book.get(reference, marked_in_connection(driver))
-        except LookupError as exc:
-            self._report(index, step, "config.connection", str(exc))
-            return {}
-        self.values.update(self.book.lifted)
-        self.connections[reference] = found
-        return found
-
-    def _report_connection(
-        self, step: Step, driver: type[Any], reference: str, path: tuple[int | str, ...], message: str
-    ) -> None:
-        """A connection that does not fit is wrong where it is written, and not in the step that names it."""
-        fields = [name for model in connection_models(driver) for name in model.model_fields]
-        hint = did_you_mean(str(path[-1]), fields) if path and message == "there is no such key" else None
-        key = ".".join([reference, *map(str, path)])
-        line = self.book.line_of(reference, path) or self.book.line_of(reference)
-        self.problems.append(Problem(message, step.id, key, self.book.file, line, hint))
-
-    def _look_up(self, step_id: str, value: Any) -> None:
+    def look_up(self, step_id: str, value: Any) -> None:
+        """Every value that a step's configuration refers to is known on return, or its name is among the missing."""
         for name, default in references(value):
             if name in self.values:
                 continue
@@ -221,85 +133,27 @@ class Preparation:
             elif default is None and step_id not in (users := self.missing.setdefault(name, [])):
                 users.append(step_id)
 
-    def _validate(
-        self, index: int, step: Step, driver: type[Any], config: dict[str, Any], connection: dict[str, Any]
-    ) -> Any:
-        """The configuration with its values in, checked against the driver's model; None where it does not fit."""
-        # A missing variable is reported once for the whole run; the rest of the configuration is checked all the same.
-        stand_ins = {name: f"${{{name}}}" for name in self.missing}
-        whole = {**config, **({"connection": connection} if "connection" in config else {})}
-        filled = substitute(whole, {**stand_ins, **self.values})
-        model = config_model(driver)
-        if model is None:
-            return filled
-        try:
-            return model.model_validate(filled)
-        except ValidationError as exc:
-            for item in exc.errors(include_url=False, include_input=False):
-                if item["loc"] and any(name in stand_ins for name, _ in references(whole.get(str(item["loc"][0])))):
-                    continue
-                key = ".".join(["config", *map(str, item["loc"])])
-                hint, message = None, item["msg"].removeprefix("Value error, ")
-                if item["type"] == "extra_forbidden":
-                    message, hint = "there is no such key", did_you_mean(str(item["loc"][-1]), model.model_fields)
-                elif item["type"] == "missing":
-                    message = "is missing"
-                if item["loc"][:1] == ("connection",) and isinstance(config.get("connection"), str):
-                    self._report_connection(step, driver, config["connection"], item["loc"][1:], message)
-                else:
-                    self._report(index, step, key, message, hint)
-        except Exception as exc:  # noqa: BLE001 - a user's validator may raise anything; what it shows may be a secret
-            message = Redactor(self.values.values()).text(f"its driver cannot check this: {type(exc).__name__}: {exc}")
-            self._report(index, step, "config", message)
-        return None
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The names of all values that are known by now, but for those that were declared as public."""
+        return frozenset(self.values.keys() - self.context.public_environment)
 
-    def _paths(
-        self, index: int, step: Step, driver: type[Any], config: dict[str, Any], connection: dict[str, Any]
-    ) -> None:
-        model = config_model(driver)
-        for name, role in path_fields(model) if model else ():
-            for path in paths_in(config.get(name)):
-                try:
-                    if role.role == "output":
-                        self._output(index, step, name, str(substitute(path, self.values)))
-                    else:
-                        self._input(index, step, name, path, connection)
-                except KeyError:
-                    continue
+    def shown(self, text: str) -> str:
+        """`text` as it may be shown: with the values that are no secret, and the names of the others."""
+        names = {name: f"${{{name}}}" for name in self.secret_names}
+        return str(substitute(text, {**self.values, **names}))
 
-    def _output(self, index: int, step: Step, key: str, path: str) -> None:
-        try:
-            relative = str(safe_relative(path))
-        except PathEscapes as exc:
-            self._report(index, step, f"config.{key}", str(exc), "outputs are kept in the step's artifacts directory")
-            return
-        other = self.published.setdefault(relative, step.id)
-        if self.context.publish_dir is not None and other != step.id:
-            self._report(index, step, f"config.{key}", f"step '{other}' publishes {relative} too")
+    def _masked(self) -> list[Problem]:
+        """The problems as they may be shown: what a driver, a library or the system says may have a value in it."""
+        redactor = Redactor(self.values[name] for name in self.secret_names)
 
-    def _input(self, index: int, step: Step, key: str, path: str, connection: Mapping[str, Any]) -> None:
-        plain = str(substitute(path, self.values))
-        if self.manifest.compiled and ".." in PurePosixPath(plain).parts:
-            self._report(index, step, f"config.{key}", f"'{plain}' leaves the base directory")
-            return
-        folder = self.manifest.base_dir / str(substitute(connection.get("base_dir") or ".", self.values))
-        try:
-            source = Path(os.path.normpath(folder / Path(plain).expanduser()))
-        except RuntimeError as exc:  # ~nobody
-            self._report(index, step, f"config.{key}", f"'{plain}' names no file: {exc}")
-            return
-        try:
-            self.input_files.append(seal(source, path, step_id=step.id, key=key))
-        except FileNotFoundError:
-            hint = did_you_mean(source.name, _siblings(source))
-            self._report(index, step, f"config.{key}", f"there is no file {source}", hint)
-        except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
-            reason = exc.strerror if isinstance(exc, OSError) else exc
-            self._report(index, step, f"config.{key}", f"{source} cannot be read: {reason}")
+        def text(found: str | None) -> str | None:
+            return None if found is None else redactor.text(found)
 
-    def _sources(self) -> list[SealedFile]:
-        files = [self.manifest.file, *self.manifest.cfg_files]
-        return [seal(Path(file)) for file in files if file]
+        return [
+            replace(problem, message=redactor.text(problem.message), hint=text(problem.hint), key=text(problem.key))
+            for problem in self.problems
+        ]
 
 
 def prepare_run(
@@ -314,27 +168,3 @@ def prepare_run(
             missing input files, connections and variables.
     """
     return Preparation(manifest, context, allow_sql_files, runs_here).run()
-
-
-def _field_names(driver: type[Any]) -> set[str]:
-    model = config_model(driver)
-    return set(model.model_fields) if model else set()
-
-
-def _output_names(driver: type[Any], filled: Any) -> frozenset[str] | None:
-    """Which outputs a step will give, where its driver knows beforehand."""
-    names = getattr(driver, "output_names", None)
-    if names is None or filled is None:
-        return None
-    try:
-        found: frozenset[str] | None = names(filled)
-    except Exception:  # noqa: BLE001 - a user's driver may raise anything; the outputs are then known when it ran
-        return None
-    return found
-
-
-def _siblings(source: Path) -> list[str]:
-    try:
-        return [entry.name for entry in islice(source.parent.iterdir(), 1000)]
-    except OSError:
-        return []

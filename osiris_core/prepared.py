@@ -171,7 +171,7 @@ def _lifted_again(prepared: PreparedRun, context: ExecutionContext, names: list[
     for reference in prepared.connections:
         with suppress(LookupError):  # reported as a value that is missing
             within = [name.removeprefix(f"{reference}.") for name in names if name.startswith(f"{reference}.")]
-            book.get(reference, {name.partition(".")[0] for name in within})
+            book.get(reference, {name.partition(".")[0].rstrip("'") for name in within})
     return book.lifted
 
 

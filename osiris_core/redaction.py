@@ -2,10 +2,10 @@
 The one redactor: no secret value leaves in a text, a structure or a byte stream.
 
 A value is searched for in clear, and in the forms in which error messages and URLs carry it: base64 (all
-three alignments, both alphabets, unwrapped), percent-encoding, hex, JSON, Python, SQL, shell and HTML escapes. So are
-the password inside a URL or connection string that is itself a secret, and each line of one of several lines. A
-value too short or too common to be searched for without turning a report into asterisks is masked by the field that
-it stands in.
+three alignments, both alphabets) and hex, longer ones also over several lines; percent-encoding, JSON, Python, SQL,
+shell and HTML escapes. So are the password inside a URL or connection string that is itself a secret, and each line of
+one of several lines. A value too short or too common to be searched for without turning a report into asterisks is
+masked by the field that it stands in.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote
 
+from osiris_core.wrapped_forms import WrappedForms
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -35,22 +37,22 @@ _COMMON = frozenset(
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET_WORDS = re.compile(
     # These end a name however it begins (PGPASSWORD); the others only as words of their own (`bypass` is none).
-    r"(?:password|passwd|passphrase|secret)$"
-    r"|(?:^|[_\-. ])(?:pass|pwd|secrets|token|api_?key|apikey|credentials?|authorization|dsn|connection_string|jwt"
-    r"|cookie|(?:api|access|private|secret|service_role|anon|account|storage|shared|signing|encryption|master|auth|license"
+    r"(?:password|passwd|passphrase|passcode|secret)$"
+    r"|(?:^|[_\-. ])(?:pass|pwd|pw|pat|secrets|token|api_?key|apikey|credentials?|authorization|dsn|connection_string"
+    r"|secret_key_base|jwt|cookie|(?:api|access|private|secret|service_role|anon|account|storage|shared|signing|encryption|master|auth|license"
     r"|subscription|consumer|client|deploy|webhook)[_\-. ]key)$",
     re.IGNORECASE,
 )
 _KEY_VARIABLE = re.compile(r"(?!PRIMARY|FOREIGN|SORT|PARTITION|CACHE)[A-Z][A-Z0-9_]*_KEY")
 """An environment variable like `STRIPE_KEY`; in lower case (`customer_key`) it is a column far more often."""
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
-_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)(?!\$\{)[^\s/@]+(?=@)")
+_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)(?!\$\{)[^\s/@]+(?:@[^\s/@\"'`<>]*)*(?=@)")
+"""Up to the last @: a password may have some. A quote ends it where another address follows."""
 _DSN_PASSWORD = re.compile(
     r"\b(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*(?:'([^']+)'|([^\s;&']+))", re.IGNORECASE
 )
 
 
-@lru_cache(maxsize=4096)
 @lru_cache(maxsize=4096)  # the same few names, again and again
 def is_secret_field(name: str) -> bool:
     """Whether a field of this name holds a secret by custom (`password`, `X-Api-Key`, `accessToken`)."""
@@ -62,13 +64,16 @@ def has_url_password(text: str) -> bool:
     return "://" in text and _URL_PASSWORD.search(text) is not None
 
 
-def _is_searchable(value: str) -> bool:
+def is_searchable(value: str) -> bool:
+    """Whether a value is long and rare enough to be searched for in running text."""
     return len(value) >= MIN_SEARCHED_CHARS and value.lower() not in _COMMON and len(set(value)) > 1
 
 
 def _parts(value: str) -> Iterator[str]:
     """What inside of a secret is a secret on its own: a driver's message shows the password, not the whole DSN."""
     yield value
+    if "%" in value:
+        yield unquote(value)
     if "\n" in value or "\r" in value:
         for line in value.splitlines():
             yield line.strip()
@@ -78,14 +83,24 @@ def _parts(value: str) -> Iterator[str]:
         yield unquote(password)
     for match in _DSN_PASSWORD.finditer(value):
         yield match[1] or match[2]
-    if value.lstrip().startswith("{"):
+    if value.lstrip().startswith(("{", "[")):
         try:
             found = json.loads(value)
         except (ValueError, RecursionError):
             return
-        for name, item in found.items() if isinstance(found, dict) else ():
-            if isinstance(item, str) and is_secret_field(str(name)):
-                yield from _parts(item)
+        yield from _secrets_within(found, secret=False)
+
+
+def _secrets_within(value: Any, *, secret: bool) -> Iterator[str]:
+    """The texts below secret fields, at any depth."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _secrets_within(item, secret=secret or is_secret_field(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets_within(item, secret=secret)
+    elif isinstance(value, str) and secret:
+        yield from _parts(value)
 
 
 def _base64_forms(raw: bytes) -> Iterable[str]:
@@ -101,7 +116,7 @@ def _base64_forms(raw: bytes) -> Iterable[str]:
 
 
 def _forms(value: str) -> set[str]:
-    raw = value.encode("utf-8", "surrogateescape" if _is_bytes(value) else "surrogatepass")
+    raw = _raw(value)
     quoted = {quote(raw, safe=safe) for safe in ("", "/", "!'()*~", "!'()*~;,/?:@&=+$#")} | {quote_plus(raw)}
     in_json = json.dumps(value)[1:-1]
     return {
@@ -121,11 +136,17 @@ def _forms(value: str) -> set[str]:
         value.replace("'", "''"),
         value.replace("'", "'\"'\"'"),
         html.escape(value),
-        raw.hex(),
-        raw.hex().upper(),
         raw.decode("latin-1"),  # how servers read, and show, a header that is UTF-8
-        *_base64_forms(raw),
+        *_encodings(raw),
     }
+
+
+def _encodings(raw: bytes) -> set[str]:
+    return {raw.hex(), raw.hex().upper(), *_base64_forms(raw)}
+
+
+def _raw(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape" if _is_bytes(value) else "surrogatepass")
 
 
 def _is_bytes(value: str) -> bool:
@@ -143,31 +164,37 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        searched = {part for value in set(secrets) for part in _parts(value) if _is_searchable(part)}
+        known = set(secrets)
+        searched = {part for value in known for part in _parts(value) if is_searchable(part)}
         forms = {form for value in searched for form in _forms(value) if len(form) >= MIN_SEARCHED_CHARS}
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        encoded = sorted({_encoded(form) for form in ordered}, key=lambda form: (-len(form), form))
+        encoded = sorted({_raw(form) for form in ordered}, key=lambda form: (-len(form), form))
         self._bytes_pattern = re.compile(b"|".join(map(re.escape, encoded))) if ordered else None
         self.searched_bytes = encoded
-        self.longest_bytes = max(map(len, encoded), default=0)
-
-    @property
-    def searches(self) -> bool:
-        """Whether any value is searched for in running text."""
-        return self._pattern is not None
+        wrapped = [form for value in known if is_searchable(value) for form in _encodings(_raw(value))]
+        self.wrapped = WrappedForms(wrapped)
+        self.longest_bytes = max([self.wrapped.longest_bytes, *map(len, encoded)])
 
     def text(self, text: str) -> str:
         """`text` with every searched form masked, and the passwords in URLs."""
         if len(text) < MIN_SEARCHED_CHARS:
             return text
         if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+            text = self._pattern.sub(MASK, self.wrapped.text(text, MASK))
         return _URL_PASSWORD.sub(rf"\g<1>{MASK}", text) if "://" in text else text
 
     def data(self, data: bytes) -> bytes:
         """`data` with every searched form masked, as UTF-8."""
-        return self._bytes_pattern.sub(MASK.encode(), data) if self._bytes_pattern is not None else data
+        if self._bytes_pattern is None:
+            return data
+        return self._bytes_pattern.sub(MASK.encode(), self.wrapped.data(data, MASK.encode()))
+
+    def spans(self, data: bytes) -> list[tuple[int, int]]:
+        """Where in `data` something is masked, by where it begins."""
+        if self._bytes_pattern is None:
+            return []
+        return sorted([*(match.span() for match in self._bytes_pattern.finditer(data)), *self.wrapped.spans(data)])
 
     def value(self, value: Any, field: str | None = None) -> Any:
         """
@@ -223,7 +250,7 @@ class StreamRedactor:
         self._held = b""
         self._keep = max(0, redactor.longest_bytes - 1)
         self._forms = sorted(redactor.searched_bytes)
-        self._first_bytes = frozenset(form[0] for form in self._forms)
+        self._first_bytes = {form[0] for form in self._forms} | redactor.wrapped.first_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -235,11 +262,11 @@ class StreamRedactor:
             return data
         joined = self._held + data
         cut = self._next_beginning(joined, max(0, len(joined) - self._keep))
-        for match in self._redactor._bytes_pattern.finditer(joined):  # type: ignore[union-attr]
-            if match.start() >= cut:
+        for start, end in self._redactor.spans(joined):
+            if start >= cut:
                 break
-            if match.end() > cut:  # what seemed to begin there is in the middle of another one
-                cut = self._next_beginning(joined, match.end())
+            if end > cut:  # what seemed to begin there is in the middle of another one
+                cut = self._next_beginning(joined, end)
         self._held = joined[cut:]
         return self._redactor.data(joined[:cut])
 
@@ -250,6 +277,8 @@ class StreamRedactor:
                 rest = data[at:]
                 nearest = bisect_left(self._forms, rest)
                 if nearest < len(self._forms) and self._forms[nearest].startswith(rest):
+                    return at
+                if self._redactor.wrapped.may_begin(rest):
                     return at
         return len(data)
 
@@ -263,7 +292,3 @@ def _as_text(value: object) -> str:
         return str(value)
     except Exception as exc:  # noqa: BLE001 - an object of the user's whose __str__ fails must not fail the report
         return f"<{type(value).__name__} whose text cannot be had: {type(exc).__name__}>"
-
-
-def _encoded(form: str) -> bytes:
-    return form.encode("utf-8", "surrogateescape" if _is_bytes(form) else "surrogatepass")

@@ -34,6 +34,7 @@ class RunRecords:
         origin: The voice in the journal; None to keep records only.
 
     Attributes:
+        outputs: What is told of the outputs of each step that completed or was taken over.
         first_failure: The record of the step that failed first.
         lost: Why the journal cannot be written any more; from then on nothing is written, and the run is lost.
         broken: Why the run ended although no step failed: its engine is gone.
@@ -45,6 +46,7 @@ class RunRecords:
         self._redactor = redactor
         self._records = {step.id: StepRecord(step.id, step.driver) for step in steps}
         self._artifacts: dict[str, list[ArtifactRecord]] = {}
+        self.outputs: dict[str, Mapping[str, Any]] = {}
         self.first_failure: StepRecord | None = None
         self.lost: Exception | None = None
         self.broken: ExecutionError | None = None
@@ -74,6 +76,7 @@ class RunRecords:
         record.rows_read = finished.record.get("rows_read", 0)
         record.rows_written = finished.record.get("rows_written", 0)
         self._artifacts[step_id] = finished.artifacts
+        self.outputs[step_id] = finished.outputs
         self._tell("step.skipped", step_id, driver=record.driver, reason="reused")
 
     def start(self, step_id: str, number: int) -> None:
@@ -114,6 +117,7 @@ class RunRecords:
         record.rows_read, record.rows_written = result.rows_read, result.rows_written
         record.memory_usage_mb = result.memory_usage_mb
         self._artifacts[step_id] = result.artifacts
+        self.outputs[step_id] = outputs
         fields: dict[str, Any] = {
             "driver": record.driver,
             "step_attempt": record.attempts,

@@ -22,6 +22,7 @@ class Schedule:
         for step in self._steps:
             for upstream in step.upstream:
                 self._followers[upstream].append(step.id)
+        self._read = {item.from_step for step in self._steps for item in step.inputs.values()}
         self._taken: set[str] = set()
         self._ready = [self._index[step_id] for step_id, waiting in self._waits_for.items() if not waiting]
 
@@ -54,5 +55,5 @@ class Schedule:
         return not step.inputs
 
     def is_sink(self, step: StepPlan) -> bool:
-        """Whether nothing waits for a step."""
-        return not self._followers[step.id]
+        """Whether no other step reads what a step gives; one may wait for it all the same."""
+        return step.id not in self._read

@@ -44,12 +44,13 @@ def escape(text: str) -> str:
 
 
 def references(value: Any) -> Iterator[tuple[str, str | None]]:
-    """Every (name, default) that a JSON-like value refers to; the default is None where there is none."""
+    """Every (name, default) that a JSON-like value refers to, in defaults too; the default is None for none."""
     if isinstance(value, str):
         if "${" in value:
             for match in REFERENCE.finditer(value):
                 if match["name"]:
                     yield match["name"], match["default"]
+                    yield from references(match["default"])
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from references(item)

@@ -217,6 +217,16 @@ class Session:
         self.recorded |= facts
         write_json(self.layout.run_file, self.recorded)
 
+    def check_journal(self) -> None:
+        """
+        See that what earlier attempts wrote can still be read, before anything is written behind it.
+
+        Raises:
+            JournalDamaged: It cannot, with the line.
+        """
+        for _ in read_events(self.layout.events_file) if self.attempt > 1 else ():
+            pass
+
     @property
     def is_ours(self) -> bool:
         """

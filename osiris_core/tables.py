@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from osiris_core.errors import naming
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
@@ -238,7 +240,7 @@ def write_ipc(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) 
     """
     num_rows = nbytes = 0
     try:
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        with naming(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
                 num_rows += batch.num_rows

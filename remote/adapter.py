@@ -72,20 +72,23 @@ class RemoteAdapter(ExecutionAdapter):
         assert isinstance(self.config, RemoteConfig)
         assert run.session is not None
         recorded = run.session.recorded
-        if recorded.get("token") is None:
-            again = EarlierRun(run.session.layout, recorded).again
-            raise NeverPlaced(f"the run never reached its place: its controller died before (run it again: {again})")
+        earlier = EarlierRun(run.session.layout, recorded)
+        if earlier.token is None:
+            died = "the run never reached its place: its controller died before"
+            raise NeverPlaced(f"{died} (run it again: {earlier.again})")
         try:
-            remote_run = AdoptedRun(run, context, self.config, self.make_sandbox, recorded["token"])
+            remote_run = AdoptedRun(run, context, self.config, self.make_sandbox, earlier.token)
         except SandboxError as exc:
             raise NotAttached(f"the place of the run cannot be asked now, and may go on: {exc}") from exc
         return self._see_through(run, context, remote_run, lambda: remote_run.take_over(recorded.get("native_id")))
 
     def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:
-        if recorded.get("token") is None:
+        assert run.session is not None
+        token = EarlierRun(run.session.layout, dict(recorded)).token
+        if token is None:
             return
         try:
-            sandbox = self.make_sandbox(run, context, recorded["token"])
+            sandbox = self.make_sandbox(run, context, token)
             sandbox.adopt(recorded.get("native_id"))
             sandbox.stop()
         finally:

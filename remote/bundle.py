@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.archive import pack_files
-from osiris_core.errors import SealBroken
+from osiris_core.errors import SealBroken, naming
 from osiris_core.user_code import code_files, driver_files, driver_places
 from remote import folders
 from remote.code_zip import code_zip, squeezed_code
@@ -106,7 +106,7 @@ def pack_bundle(
     drivers = driver_places(step["driver"] for step in prepared.manifest["steps"])
     inputs = _Inputs(prepared, in_place)
     listed: dict[str, dict[str, Any]] = {}
-    with target.open("xb") as file:
+    with naming(target), target.open("xb") as file:
 
         def add(files: Iterable[tuple[str, Path | bytes]]) -> None:
             for name, size_bytes, sha256 in pack_files(files, file, end=False):

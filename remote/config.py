@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from osiris_core.archive import MAX_UNPACKED_BYTES
+from osiris_core.arrival import MAX_UNPACKED_BYTES
 from osiris_core.config import BaseBackendConfig
 
 

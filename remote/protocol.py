@@ -13,7 +13,6 @@ from typing import Any
 PROTOCOL_VERSION = "1.1"
 """`major.minor`: another major is refused in `hello`, another minor only adds."""
 
-METHODS = ("start", "get_summary", "heartbeat", "replay", "cancel", "shutdown")
 UNASKED = ("heartbeat", "summary")
 """What a worker says of itself when `start` asked for that."""
 NOTIFICATIONS = ("hello", "event", *UNASKED)
@@ -59,10 +58,6 @@ def encode(message: dict[str, Any]) -> bytes:
 
 def request(request_id: int | str, method: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-
-
-def response(request_id: int | str | None, result: Any) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
 def error(request_id: int | str | None, code: int, message: str, data: Any = None) -> dict[str, Any]:

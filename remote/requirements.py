@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
 
 from osiris_core.driver_packages import packages_of
 from remote.protocol import WORKER_PACKAGES
@@ -18,6 +20,7 @@ _REQUIREMENT = re.compile(
     r"(?:(?:===?|~=|!=|<=?|>=?)\s*[^;@\s/\\,]+\s*(?:,\s*|(?=;|$)))*"
     r"(?:;[^@\\]*)?"
 )
+_APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+~:-]+)?")
 _RELEASE = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post)\d+)?")
 
 
@@ -31,6 +34,26 @@ def requirement_problem(requirement: str) -> str | None:
     if "\n" not in requirement and _REQUIREMENT.fullmatch(requirement):
         return None
     return "a requirement is a name with versions, as in 'polars>=1.20'; a wheel of your own goes into wheels_dir"
+
+
+def _check_requirements(items: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [f"{item!r}: {problem}" for item in items if (problem := requirement_problem(item)) is not None]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return items
+
+
+def _check_apt_packages(names: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [name for name in names if not _APT_PACKAGE.fullmatch(name)]
+    if wrong:
+        raise ValueError(f"{', '.join(map(repr, wrong))} cannot be the name of a Debian package")
+    return names
+
+
+Requirements = Annotated[tuple[str, ...], AfterValidator(_check_requirements)]
+"""Packages of Python, as a setting: names with versions."""
+AptPackages = Annotated[tuple[str, ...], AfterValidator(_check_apt_packages)]
+"""Packages of Debian, as a setting: names, perhaps with an architecture and a version."""
 
 
 def requirement_name(requirement: str) -> str:

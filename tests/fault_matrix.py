@@ -269,20 +269,22 @@ MATRIX = (
         "tampered artifact or output",
         ("damage-is-not-resumed",),
         tests={LOCAL: ("test_artifacts.py::test_checking_names_every_artifact_that_is_not_as_it_was",)},
-        shared=("test_remote_promises.py::test_what_did_not_come_home_is_not_listed",),
+        shared=("test_remote_runs.py::test_what_did_not_come_home_is_not_listed",),
     ),
     Fault(
         "archive with `..`, absolute paths, links, devices",
         shared=(
             "test_arrival.py::test_nothing_hostile_is_unpacked",
             "test_arrival.py::test_a_file_in_the_place_of_a_link_replaces_it",
-            "test_archive.py::test_a_hostile_archive_writes_nothing_outside",
         ),
         never={LOCAL: NO_WIRE, HOST: NO_WIRE},
     ),
     Fault(
         "archive that is a bomb",
-        shared=("test_arrival.py::test_bombs_are_refused", "test_archive.py::test_bombs_are_refused"),
+        shared=(
+            "test_arrival.py::test_bombs_are_refused",
+            "test_arrival.py::test_a_file_of_holes_is_as_large_as_it_says",
+        ),
         never={LOCAL: NO_WIRE, HOST: NO_WIRE},
     ),
     Fault(

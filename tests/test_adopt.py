@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from adapters.process import ProcessSandbox
-from adapters.process_gc import MARKER, PREFIX
+from adapters.process_worker.gc import MARKER, PREFIX
 from tests.worker_process import alive, wait_for
 
 if TYPE_CHECKING:

@@ -113,34 +113,57 @@ def test_a_hard_link_is_a_file_of_its_own(tmp_path: Path) -> None:
         unpack_stream([tar_of(*members)], tmp_path / "other", max_bytes=150)
 
 
-@pytest.mark.parametrize(
-    "members",
-    [
-        [(member("../out"), b"x")],
-        [(member("a/../../out"), b"x")],
-        [(member("/tmp/osiris-out"), b"x")],
-        [(member("link", type=LINK, linkname="/etc"), b""), (member("link/out"), b"x")],
-        [(member("link", type=LINK, linkname=".."), b"")],
-        [(member("a/link", type=LINK, linkname="../../out"), b"")],
-        [(member("in", type=LINK, linkname="."), b""), (member("in/out"), b"x")],
-        [(member("link", type=LINK, linkname="a/../../out"), b"")],
-        [(member("hard", type=HARD, linkname="/etc/passwd"), b"")],
-        [(member("a"), b"x"), (member("hard", type=HARD, linkname="b"), b"")],
-        [(member("a"), b"x"), (member("../hard", type=HARD, linkname="a"), b"")],
-        [(member("a", type=LINK, linkname="b"), b""), (member("hard", type=HARD, linkname="a"), b"")],
-        [(member("null", type=DEVICE, devmajor=1, devminor=3), b"")],
-        [(member("pipe", type=PIPE), b"")],
-        [(member("..", type=FOLDER), b"")],
+def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, type=LINK, linkname=target), b""
+
+
+HOSTILE: dict[str, list[tuple[tarfile.TarInfo, bytes]]] = {
+    "climbs": [(member("../evil"), b"x")],
+    "climbs inside": [(member("a/../../evil"), b"x")],
+    "harmless dots": [(member("a/../b"), b"x")],
+    "absolute": [(member("/tmp/osiris-evil"), b"x")],
+    "absolute folder": [(member("/osiris-evil", type=FOLDER), b"")],
+    "the folder above": [(member("..", type=FOLDER), b"")],
+    "link out": [link("l", "../outside")],
+    "link above": [link("l", "..")],
+    "link to root": [link("l", "/etc")],
+    "link to root, and through it": [link("l", "/etc"), (member("l/evil"), b"x")],
+    "deep link out": [link("a/b/l", "../../../outside")],
+    "link that climbs inside": [link("l", "a/../../evil")],
+    "through a link": [link("d", "sub"), (member("d/evil"), b"x")],
+    "through a link out": [link("d", ".."), (member("d/evil"), b"x")],
+    "through a link to itself": [link("d", "."), (member("d/evil"), b"x")],
+    "chain": [link("d", "."), link("e", "d/.."), (member("e/evil"), b"x")],
+    "chain of folders": [
+        (member("p/q", type=FOLDER), b""),
+        link("d", "p/q"),
+        link("e", "d/../../.."),
+        (member("e/evil"), b"x"),
     ],
-)
-def test_nothing_hostile_is_unpacked(tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
-    """Refused by name, and nothing is written outside of the folder."""
+    "folder over a link": [link("d", "sub"), (member("d", type=FOLDER), b""), (member("d/evil"), b"x")],
+    "hard link out": [(member("b", type=HARD, linkname="/etc/passwd"), b"")],
+    "hard link to nothing": [(member("a"), b"x"), (member("b", type=HARD, linkname="c"), b"")],
+    "hard link that climbs": [(member("a"), b"x"), (member("../b", type=HARD, linkname="a"), b"")],
+    "hard link to a link": [link("a", "b"), (member("b", type=HARD, linkname="a"), b"")],
+    "device": [(member("dev", type=DEVICE, devmajor=1, devminor=3), b"")],
+    "block device": [(member("dev", type=tarfile.BLKTYPE), b"")],
+    "pipe": [(member("pipe", type=PIPE), b"")],
+    "NUL": [(member("a\0b"), b"x"), (member("../evil"), b"x")],
+    "link in the folder's place": [link(".", "x")],
+}
+
+
+@pytest.mark.parametrize("trick", HOSTILE)
+def test_nothing_hostile_is_unpacked(tmp_path: Path, trick: str) -> None:
+    """Whatever trick a member tries, it is refused, and nothing is written outside of the folder."""
     home = tmp_path / "deep" / "home"
-    with pytest.raises(CollectError):
-        unpack_stream(pieces(tar_of(*members), 1000), home)
-    outside = [path for path in tmp_path.rglob("*") if home not in (path, *path.parents) and path != home.parent]
-    assert outside == []
-    assert not Path("/tmp/osiris-out").exists()
+    (tmp_path / "deep" / "outside").mkdir(parents=True)
+    before = seen(tmp_path)
+    with pytest.raises(CollectError, match=r"may not be unpacked|cannot be unpacked"):
+        unpack_stream(pieces(tar_of(*HOSTILE[trick]), 1000), home)
+    assert {name: what for name, what in seen(tmp_path).items() if not name.startswith(b"deep/home")} == before
+    assert not Path("/tmp/osiris-evil").exists()
+    assert not Path("/osiris-evil").exists()
     assert not [path for path in home.rglob("*") if not (path.is_file() or path.is_dir() or path.is_symlink())]
 
 
@@ -176,6 +199,31 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CollectError):
         unpack_stream([long_name.tobuf(), b"x" * 100_000], tmp_path)
     assert not (tmp_path / "huge").exists()
+
+
+def test_a_file_of_holes_is_as_large_as_it_says(tmp_path: Path) -> None:
+    """What is packed as holes counts in full against the limit, and is refused within it: nothing of ours packs so."""
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(20_000_000)
+    archive = tmp_path / "s.tar"
+    if os.system(f"tar --sparse -C {tmp_path} -cf {archive} holes 2>/dev/null"):
+        pytest.skip("no tar command that knows sparse files")
+    assert archive.stat().st_size < 100_000
+    with pytest.raises(TooLarge, match="more than 1000000 bytes"):
+        unpack_stream([archive.read_bytes()], tmp_path / "out", max_bytes=1_000_000)
+    with pytest.raises(CollectError, match="holes"):
+        unpack_stream([archive.read_bytes()], tmp_path / "out")
+    assert not (tmp_path / "out/holes").exists()
+
+
+def test_a_flipped_bit_shows_in_the_digest(tree: Path, tmp_path: Path) -> None:
+    """Content that was changed on the way is not given the digest that it left with."""
+    (tree / "artifacts/only").write_bytes(b"once in all of it")
+    data = bytearray(b"".join(pack_stream(tree, "session")))
+    whole = unpack_stream([bytes(data)], tmp_path / "whole")
+    data[data.index(b"once in all of it")] ^= 1
+    changed = unpack_stream([bytes(data)], tmp_path / "changed")
+    assert [name for name in whole if whole[name] != changed[name]] == ["session/artifacts/only"]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 511, 512, 700, 1024 + 511, -1024, -1])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from osiris_core.artifacts import check_artifacts, find_artifacts, publish
-from osiris_core.errors import CollectError
+from osiris_core.artifacts import check_artifacts, find_artifacts, in_the_way, publish
+from osiris_core.errors import CollectError, FailureClass
 from osiris_core.journal import Journal, read_events
 
 if TYPE_CHECKING:
@@ -215,9 +215,10 @@ def test_a_failure_replaces_nothing(folder: Path, tmp_path: Path, fault: str) ->
         (folder / "b").unlink()
         (folder / "b").mkdir()
     before = tree(target)
-    with pytest.raises(CollectError):
+    with pytest.raises(CollectError) as caught:
         publish(folder.parent, wanted, target)
     assert tree(target) == before
+    assert caught.value.failure_class is FailureClass.USER_ERROR
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
@@ -235,8 +236,10 @@ def test_a_full_or_read_only_target_replaces_nothing(folder: Path, tmp_path: Pat
         (folder / "b").write_bytes(b"x" * (100_000 if how == "full" else 1))
         if how == "read-only":
             subprocess.run(["mount", "-o", "remount,ro", target], check=True)
-        with pytest.raises(CollectError, match=r"No space left|Read-only"):
+            assert in_the_way(target / "sub") == f"{target} cannot be written to"
+        with pytest.raises(CollectError, match=r"No space left|Read-only") as caught:
             publish(folder.parent, [("step", "a"), ("step", "b")], target)
+        assert caught.value.failure_class is FailureClass.RESOURCE_DENIED
         assert tree(target) == {"a": b"old"}
     finally:
         subprocess.run(["umount", target], check=True)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -179,3 +180,19 @@ def run_gc(folder: Path, *options: str) -> dict:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_the_command_that_removes_a_kept_folder(tmp_path: Path) -> None:
+    """It is told as it has to be typed, wherever the session is."""
+    (tmp_path / "m.yaml").write_text("steps: [{id: c, driver: command, config: {shell: 'true'}}]")
+    (tmp_path / "process.yaml").write_text("type: process\nkeep: true\n")
+    args = [*OSIRIS, "run", "m.yaml", "--config", "process.yaml", "--session-dir", "my runs/s"]
+    done = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert done.returncode == 0
+    events = [json.loads(line) for line in (tmp_path / "my runs" / "s" / "events.jsonl").read_text().splitlines()]
+    (told,) = [event["message"] for event in events if "was kept" in event.get("message", "")]
+    (folder,) = (tmp_path / "my runs" / "s").glob("process-*")
+    command = told.partition("(osiris ")[2].removesuffix(" removes it)")
+    again = [*OSIRIS, *shlex.split(command), "--adapter", "process"]
+    subprocess.run(again, cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert not folder.exists()

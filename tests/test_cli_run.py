@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -290,3 +292,74 @@ def test_help_lists_every_command(folder: Path) -> None:
         assert hidden or f"  {name} " in shown.stdout
         assert hidden or line in shown.stdout
         assert osiris(name, "--help", cwd=folder).stdout.startswith("Usage: osiris")
+
+
+HANGS_ONCE = """
+pipeline: hangs
+steps:
+  - id: first
+    driver: duckdb.processor
+    config: {query: "SELECT 1 AS n"}
+  - id: second
+    driver: command
+    needs: [first]
+    config: {shell: "test -e HERE/pid || { echo $$ > HERE/pid; exec sleep 60; }"}
+"""
+
+
+def test_a_manifest_named_relatively_is_the_same_from_everywhere(folder: Path, tmp_path: Path) -> None:
+    """The run of a killed controller is attached to, explained and shown from another folder."""
+    (folder / "m.yaml").write_text(HANGS_ONCE.replace("HERE", str(folder)))
+    session = tmp_path / "session"
+    command = [sys.executable, "-m", "osiris_core.cli.main", "run", "m.yaml", "--session-dir", str(session)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as controller:
+        while not (folder / "pid").exists() or not (folder / "pid").read_text().strip():
+            time.sleep(0.02)
+        controller.kill()
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    attached = osiris("runs", "attach", str(session), "--json", cwd=elsewhere)
+    assert json.loads(attached.stdout)["status"] == "completed", attached.stderr
+    explained = json.loads(osiris("explain", "--session", str(session), "--json", cwd=elsewhere).stdout)
+    assert explained["manifest"] == str(folder / "m.yaml")
+    assert f"manifest   {folder / 'm.yaml'}" in osiris("runs", "show", str(session), cwd=elsewhere).stdout
+
+
+def test_resume_takes_no_session_of_a_namesake_in_another_folder(folder: Path, tmp_path: Path) -> None:
+    """Two folders share OSIRIS_HOME and have a manifest of one name: each goes on with its own runs only."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.yaml").write_text(NUMBERS)
+    env = {"OSIRIS_HOME": str(tmp_path / "home")}
+    first = json.loads(osiris("run", "manifest.yaml", "--json", cwd=folder, env=env).stdout)
+    second = osiris("run", "manifest.yaml", "--resume", "--json", cwd=other, env=env)
+    assert "starting anew" in second.stderr
+    assert json.loads(second.stdout)["session_dir"] != first["session_dir"]
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_a_damaged_journal_is_named(folder: Path, resume: tuple[str, ...]) -> None:
+    """A run in that session directory says which line it is, and writes nothing behind it."""
+    journal = folder / "session" / "events.jsonl"
+    assert osiris("run", "manifest.yaml", "--session-dir", "session", cwd=folder).returncode == 0
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], b"oops\n", *lines[1:]]))
+    before = journal.read_bytes()
+    done = osiris("run", "manifest.yaml", "--session-dir", "session", *resume, cwd=folder)
+    assert f"{journal}:2: the line is no event" in done.stderr
+    assert "bug in Osiris" not in done.stderr
+    assert (done.returncode, journal.read_bytes()) == (2, before)
+    for look in (["explain", "--session-dir", "session"], ["runs", "show", "session/"]):
+        assert "bug in Osiris" not in osiris(*look, cwd=folder).stderr
+
+
+def test_a_working_directory_that_is_gone(folder: Path, tmp_path: Path) -> None:
+    """That is said, whatever was asked for."""
+    gone = tmp_path / "gone"
+    for command in (["run", str(folder / "manifest.yaml")], ["run", "manifest.yaml"], ["runs", "list"]):
+        gone.mkdir()
+        script = 'rmdir "$PWD"; exec "$@"'
+        argv = ["sh", "-c", script, "sh", sys.executable, "-m", "osiris_core.cli.main", *command]
+        done = subprocess.run(argv, cwd=gone, capture_output=True, text=True)
+        assert (done.returncode, "the working directory is gone" in done.stderr) == (2, True), done.stderr

@@ -38,7 +38,7 @@ def osiris(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
     )
 
 
-def test_w10_success_is_visible(folder: Path) -> None:
+def test_success_is_visible(folder: Path) -> None:
     """Without any flag each command says on standard output what came of it; with --json that is one document."""
     for words, arguments in {
         "generated  tides": ("run", "--model-run", "model.yaml", "--dry-run"),
@@ -57,7 +57,7 @@ def test_w10_success_is_visible(folder: Path) -> None:
         assert json.loads(osiris(folder, *arguments, "--json").stdout)
 
 
-def test_w11_the_exit_code_is_the_outcome(folder: Path) -> None:
+def test_the_exit_code_is_the_outcome(folder: Path) -> None:
     """Never 0 when something failed; 2 for what was asked for wrongly, wherever that is found."""
     (folder / "fails.yaml").write_text("run_id: fails\ncommand: 'exit 3'\n")
     (folder / "odd.yaml").write_text("type: local\ntimeout: 1\n")
@@ -77,7 +77,7 @@ def test_w11_the_exit_code_is_the_outcome(folder: Path) -> None:
         assert "completed" not in done.stdout
 
 
-def test_w11_a_flag_that_is_not_given_overrides_nothing(folder: Path) -> None:
+def test_a_flag_that_is_not_given_overrides_nothing(folder: Path) -> None:
     """What the file says holds, until the flag is there."""
     (folder / "lax.yaml").write_text("type: noop\nvalidate_outputs: false\n")
     lax = ("postprocess", "model.yaml", "--processor-config", "lax.yaml")
@@ -99,7 +99,7 @@ NAMES: list[tuple[str, str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("kind", "name", "by_type"), NAMES, ids=lambda item: item if isinstance(item, str) else "")
-def test_w13_every_command_knows_every_name(folder: Path, kind: str, name: str, by_type: tuple[str, ...]) -> None:
+def test_every_command_knows_every_name(folder: Path, kind: str, name: str, by_type: tuple[str, ...]) -> None:
     """What the registry has is listed, shown, created, described and accepted; with its type given twice, too."""
     rows: list[dict[str, Any]] = json.loads(osiris(folder, "backends", "list", "--json").stdout)
     assert name in {row["name"] for row in rows if row["kind"] in (kind, {"backend": "adapter"}.get(kind))}
@@ -112,7 +112,7 @@ def test_w13_every_command_knows_every_name(folder: Path, kind: str, name: str, 
         assert osiris(folder, "backends", "schema", *by_type).returncode == 0
 
 
-def test_w13_what_errors_advise_exists(folder: Path) -> None:
+def test_what_errors_advise_exists(folder: Path) -> None:
     """The commands and names that a message sends its reader to are there."""
     unknown = osiris(folder, "backends", "schema", "nosuch")
     assert unknown.returncode == 2

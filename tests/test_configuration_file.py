@@ -170,7 +170,7 @@ def test_a_text_field_takes_a_value_as_it_is(value: str) -> None:
     assert substitute(found.env_vars["X"], {"V": value}) == value
 
 
-def test_w14_a_number_from_a_variable_fits_a_text_and_defaults_nest() -> None:
+def test_a_number_from_a_variable_fits_a_text_and_defaults_nest() -> None:
     """What samples of other systems say and these refuse: `${N:-4}` as a variable, a default with another in it."""
     found = load("env_vars: {OMP_NUM_THREADS: '${GONE:-4}'}\ntext: ${GONE:-${ALSO:-24}h}\n")
     assert substitute(found.env_vars, {}) == {"OMP_NUM_THREADS": "4"}
@@ -178,7 +178,7 @@ def test_w14_a_number_from_a_variable_fits_a_text_and_defaults_nest() -> None:
 
 
 @pytest.mark.parametrize("source", ["file.yaml", "file.json", "$OSIRIS_CONFIG"])
-def test_w15_variables_mean_the_same_wherever_they_stand(source: str) -> None:
+def test_variables_mean_the_same_wherever_they_stand(source: str) -> None:
     """In YAML, JSON and a text from the environment: typed by the field, with an escape, `|` in a default."""
     names = ["$${N}", "${GONE:-a|b}", "${GONE:-no}"]
     text = json.dumps({"text": "${GONE:-007}", "on": "${GONE:-1}", "ratio": "${GONE:-1e5}", "names": names})

@@ -29,6 +29,8 @@ def configured(**settings: Any) -> DockerConfig:
     ("settings", "key", "says"),
     [
         ({"cpu": 0}, "docker.cpu", "greater"),
+        ({"requirements": ["--pre"]}, "docker.requirements", "a requirement is a name with versions"),
+        ({"apt_packages": ["; rm -rf /"]}, "docker.apt_packages", "cannot be the name of a Debian package"),
         ({"cpu": float("inf")}, "docker.cpu", "finite"),
         ({"memory": "5x"}, "docker.memory", "512m"),
         ({"memory": "1k"}, "docker.memory", "6m"),
@@ -100,7 +102,7 @@ def test_a_bad_value_is_refused_with_its_key(settings: dict[str, Any], key: str,
         ({"cap_add": ["ALL", "CHOWN", "NOPE"]}, ["'ALL'", "'NOPE'"]),
         ({"labels": {"osiris": "", "team": "", "osiris.x": ""}}, ["'osiris'", "'osiris.x'"]),
         (
-            {"image": "a", "requirements": ["b"], "apt_packages": ["c"], "build_args": {"A": "1"}},
+            {"image": "a", "requirements": ["b"], "apt_packages": ["cc"], "build_args": {"A": "1"}},
             ["requirements is", "apt_packages is", "build_args"],
         ),
     ],

@@ -66,6 +66,11 @@ class Busy:
         return {"df": pa.table({"a": [1, 2]}), "count": 2, "long": "x" * 5000}
 
 
+class Prints:
+    def run(self, step_id: str, config: Any, inputs: Any, ctx: Any) -> None:
+        print("printed by a step")
+
+
 class Reader:
     def run(self, step_id: str, config: Any, inputs: Any, ctx: Any) -> None:
         assert inputs["df"].num_rows == 2
@@ -92,7 +97,7 @@ class Stuck:
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
     """What a handful of runs, that end in every way, wrote."""
-    drivers = {"events.busy": Busy, "events.reader": Reader, "events.shaky": Shaky, "events.stuck": Stuck}
+    drivers = {f"events.{driver.__name__.lower()}": driver for driver in (Busy, Prints, Reader, Shaky, Stuck)}
     for name, driver in drivers.items():
         DriverRegistry.register(name, driver)
     root = tmp_path_factory.mktemp("runs")
@@ -116,6 +121,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, 
             status="timeout",
             timeout=0.3,
         )
+        _run(root / "elsewhere", [_step("a", "prints")], adapter="process", keep=True)
     yield [event for path in sorted(root.glob("*/events.jsonl")) for event in read_events(path)]
     for name in drivers:
         DriverRegistry.unregister(name)
@@ -126,10 +132,18 @@ def _step(step_id: str, driver: str, **fields: Any) -> dict[str, Any]:
     return {"id": step_id, "driver": f"events.{driver}", "config": fields, **top}
 
 
-def _run(session: Path, steps: list[dict[str, Any]], *, status: str = "completed", **settings: Any) -> None:
+def _run(
+    session: Path,
+    steps: list[dict[str, Any]],
+    *,
+    status: str = "completed",
+    adapter: str = "local",
+    keep: bool | None = None,
+    **settings: Any,
+) -> None:
     context = ExecutionContext(session_dir=str(session), environment={"PW": "hunter2"}, checkpoint="always", **settings)
-    with AdapterFactory.create("local") as adapter:
-        report = adapter.run({"steps": steps}, context)
+    with AdapterFactory.create(adapter, **({} if keep is None else {"keep": keep})) as place:
+        report = place.run({"steps": steps}, context)
     assert report.status == status, report.error
 
 
@@ -150,7 +164,7 @@ def test_every_event_is_documented(events: list[dict[str, Any]]) -> None:
             assert isinstance(value, expected), (event["event"], name, value)
             assert isinstance(value, bool) == (kind == "boolean"), (event["event"], name)
             if row is None:
-                assert EVENTS[event["event"], name][1] == event["origin"]
+                assert EVENTS[event["event"], name][1] in (event["origin"], "both")
 
 
 def test_every_documented_field_is_written(events: list[dict[str, Any]]) -> None:
@@ -162,6 +176,8 @@ def test_every_documented_field_is_written(events: list[dict[str, Any]]) -> None
     for (name, field), row in EVENTS.items():
         assert seen[name], f"{name} was never written"
         assert any(field in event for event in seen[name]), f"{name}.{field} was never written"
+        if row[1] == "both":
+            assert {event["origin"] for event in seen[name]} == {"host", "engine"}
         if row[5] == "yes":
             assert all(field in event for event in seen[name]), f"{name}.{field} is missing at times"
 
@@ -186,7 +202,7 @@ def test_attempts_are_numbered_and_framed(events: list[dict[str, Any]]) -> None:
     voices: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         voices[event["session_id"], event["attempt"], event["origin"]].append(event)
-    assert len(voices) == 12
+    assert len(voices) == 14
     for (_, _, origin), said in voices.items():
         assert [event["seq"] for event in said] == list(range(1, len(said) + 1))
         if origin == "host":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from osiris_core.errors import ExecutionError, FailureClass, StepError
+from osiris_core.errors import ExecutionError, FailureClass, StepError, classify
 from osiris_core.failure import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, describe_failure
 from osiris_core.manifest import RetryPolicy
 from osiris_core.redaction import Redactor
@@ -151,3 +151,9 @@ def test_an_error_of_our_own_still_says_where() -> None:
 def test_bytes_that_are_no_text() -> None:
     """A message with bytes that are not UTF-8 can be written down."""
     assert json.dumps(described(OSError(2, "no", b"\xff".decode("utf-8", "surrogateescape")))).isascii()
+
+
+def test_a_peer_that_does_not_answer_is_lost_infrastructure():
+    """A socket's timeout is worth another try by default, like a broken connection."""
+    assert classify(TimeoutError("timed out")) is FailureClass.INFRA_LOST
+    assert classify(OSError(113, "No route to host")) is FailureClass.INFRA_LOST

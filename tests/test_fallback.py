@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adapters.fallback_rules import ANOTHER_PLACE_MAY_HELP, unsafe_step
+from adapters.fallback_chain.rules import ANOTHER_PLACE_MAY_HELP, unsafe_step
 from osiris_core import AdapterFactory, ExecutionContext, FailureClass, PreparationError, read_events
 from osiris_core.errors import ConfigError
 from osiris_core.plan import StepPlan

@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osiris_core import AdapterFactory, ExecutionContext, PreparationError, PreparedRun, read_events
-from osiris_core.archive import unpack
 from osiris_core.arrival import unpack_stream
 from osiris_core.driver import DriverRegistry
 from osiris_core.errors import CollectError
@@ -235,12 +234,9 @@ def test_damaged_archives(
         data[start + 148 : start + 156] = f"{sum(data[start : start + 512]):06o}\0 ".encode()
     folder = tmp_path_factory.mktemp("fuzz", numbered=True)
     home = folder / "deep" / "home"
-    (folder / "a.tar").write_bytes(data[:cut])
     with suppress(CollectError):
         unpack_stream([bytes(data[:cut])], home, max_bytes=1 << 20)
-    with suppress(CollectError):
-        unpack(folder / "a.tar", folder / "deep" / "other", max_bytes=1 << 20)
-    assert sorted(path.name for path in folder.iterdir()) in (["a.tar"], ["a.tar", "deep"])
+    assert [path.name for path in folder.iterdir()] in ([], ["deep"])
     assert not Path("/tmp/osiris-fuzz").exists()
     for path in folder.rglob("*"):
         assert path.is_file() or path.is_dir() or path.is_symlink()

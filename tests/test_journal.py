@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from osiris_core.errors import JournalDamaged
 from osiris_core.journal import ENVELOPE, Journal, JournalReader, read_events
 from osiris_core.redaction import Redactor
 
@@ -189,6 +190,21 @@ def test_a_torn_line_is_never_shown_and_healed_on_opening(tmp_path: Path, torn: 
         assert path.read_bytes() == whole
         journal.origin("engine").emit("log")
     assert [(event["attempt"], event["seq"]) for event in lines(path)] == [(1, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("damage", [b"{half of it\n", b"12\n", b"{}\n", b"\xff\xfe\n", b"\n"])
+def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
+    """Whatever stands in place of an event: the file and the line of it, wherever reading began."""
+    path = tmp_path / "e"
+    with Journal(path, "s", 1) as journal:
+        for _ in range(3):
+            journal.origin("engine").emit("log")
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([whole[0], whole[1], damage, whole[2]]))
+    with pytest.raises(JournalDamaged, match=rf"{path}:3: the line is no event"):
+        list(read_events(path))
+    with pytest.raises(JournalDamaged, match=rf"{path}:3: "):
+        JournalReader(path, len(whole[0])).read()
 
 
 def test_a_file_of_nothing_but_a_torn_line(tmp_path: Path) -> None:

@@ -286,6 +286,18 @@ def test_published_outputs(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_rows_of_a_writer_that_another_step_waits_for(tmp_path):
+    """They are written rows of the run: what only waits reads nothing."""
+    plan = {
+        "steps": [
+            {"id": "make", "driver": "duckdb.processor", "config": {"query": "SELECT i FROM range(7) t(i)"}},
+            {"id": "write", "driver": "filesystem.csv_writer", "inputs": {"df": "make"}, "config": {"path": "n.csv"}},
+            {"id": "notify", "driver": "command", "needs": ["write"], "config": {"argv": ["true"]}},
+        ]
+    }
+    assert AdapterFactory.create("local").run(plan, context(tmp_path)).metrics["rows_written"] == 7
+
+
 def test_the_caller_is_left_as_it_was(tmp_path):
     """A run changes neither the working directory nor the environment nor the signal handlers of its process."""
     import signal

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import psutil
 import pytest
 
-from osiris_core import ModelRun, PreparationError, execute_model, run_model
+from osiris_core import AdapterFactory, ExecutionContext, ModelRun, PreparationError, execute_model, run_model
 from osiris_core.backends import (
     BaseBackendConfig,
     BasePostprocessorConfig,
@@ -55,7 +55,7 @@ def wait_until(condition: Any, timeout_s: float = 15) -> None:
     assert condition()
 
 
-def test_w1_a_timeout_leaves_no_orphan(tmp_path: Path) -> None:
+def test_a_timeout_leaves_no_orphan(tmp_path: Path) -> None:
     """Background children and those in sessions of their own are gone when TimeoutError is raised."""
     run = model(tmp_path, "sleep 611.1 & setsid sleep 611.1 & sleep 611.1")
     with pytest.raises(TimeoutError, match=r"Command execution timed out after 0\.7 seconds"):
@@ -65,7 +65,7 @@ def test_w1_a_timeout_leaves_no_orphan(tmp_path: Path) -> None:
     assert (run.last_result.status, run.last_result.failure_class) == ("timeout", "timeout")
 
 
-def test_w1_a_sigterm_of_the_caller_leaves_no_orphan(tmp_path: Path) -> None:
+def test_a_sigterm_of_the_caller_leaves_no_orphan(tmp_path: Path) -> None:
     """A program that is terminated in the middle of a run takes the whole command with it, and still dies of that."""
     script = f"""
         from osiris_core import ModelRun
@@ -79,7 +79,7 @@ def test_w1_a_sigterm_of_the_caller_leaves_no_orphan(tmp_path: Path) -> None:
     assert alive("sleep 612.2") == []
 
 
-def test_w2_a_timeout_while_streaming_is_a_timeout(tmp_path: Path) -> None:
+def test_a_timeout_while_streaming_is_a_timeout(tmp_path: Path) -> None:
     """It is no plain False, and the end of the program does not wait for an orphan's pipe."""
     script = f"""
         from osiris_core import ModelRun
@@ -97,7 +97,7 @@ def test_w2_a_timeout_while_streaming_is_a_timeout(tmp_path: Path) -> None:
     assert alive("sleep 613.3") == []
 
 
-def test_w3_failures_can_be_told_apart(tmp_path: Path) -> None:
+def test_failures_can_be_told_apart(tmp_path: Path) -> None:
     """Not found, an exit code, a signal, a timeout, a bad setting: each says what it was."""
     run = model(tmp_path)
     found = [
@@ -119,21 +119,21 @@ def test_w3_failures_can_be_told_apart(tmp_path: Path) -> None:
     ]
 
 
-def test_w4_bytes_that_are_no_text_are_no_failure(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_no_failure(tmp_path: Path) -> None:
     """A command that prints them succeeds, and they are kept as they are."""
     result = model(tmp_path, r"printf '\377\376'").execute("local", stream_output=True)
     assert result.success
     assert Path(result.stdout_log).read_bytes() == b"\xff\xfe"
 
 
-def test_w4_an_empty_command_is_no_success(tmp_path: Path) -> None:
+def test_an_empty_command_is_no_success(tmp_path: Path) -> None:
     """Nothing is run under the name of success."""
     with pytest.raises(ValueError, match="the command is empty"):
         model(tmp_path).run("local", command="")
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_w5_much_output_is_not_held_in_memory(tmp_path: Path, streams: bool) -> None:
+def test_much_output_is_not_held_in_memory(tmp_path: Path, streams: bool) -> None:
     """100 MB of it, of which half a MB may be events, stay on disk; this process grows by less than 60 MiB."""
     script = f"""
         import resource
@@ -152,7 +152,7 @@ def test_w5_much_output_is_not_held_in_memory(tmp_path: Path, streams: bool) -> 
     assert Path(log).stat().st_size > 100_000_000
 
 
-def test_w6_the_callers_process_is_never_touched(tmp_path: Path) -> None:
+def test_the_callers_process_is_never_touched(tmp_path: Path) -> None:
     """A callable that changes directory, environment, umask, limits and globals changes its child's only."""
     box: list[int] = []
 
@@ -178,7 +178,7 @@ def test_w6_the_callers_process_is_never_touched(tmp_path: Path) -> None:
     assert os.umask(mask) == mask
 
 
-def test_w7_docker_limits_hold(tmp_path: Path, docker_client: Any) -> None:
+def test_docker_limits_hold(tmp_path: Path, docker_client: Any) -> None:
     """User, memory and processors are what was asked for, in the container itself."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in").write_text("1")
@@ -201,7 +201,7 @@ def test_w7_docker_limits_hold(tmp_path: Path, docker_client: Any) -> None:
         DockerConfig(image="a", volumes=(f"{tmp_path}/data:/ro:ro,Z",))
 
 
-def test_w7_a_docker_timeout_leaves_no_container(tmp_path: Path, docker_client: Any) -> None:
+def test_a_docker_timeout_leaves_no_container(tmp_path: Path, docker_client: Any) -> None:
     """It is a TimeoutError after its seconds, not a success after eight."""
     config = DockerConfig(image=DOCKER_BASE, pull_policy="never", executable="sleep 614.4")
     started_s = time.monotonic()
@@ -213,7 +213,7 @@ def test_w7_a_docker_timeout_leaves_no_container(tmp_path: Path, docker_client: 
     assert docker_client.api.containers(all=True, filters=labels) == []
 
 
-def test_w7_files_of_a_container_are_the_callers(tmp_path: Path, docker_client: Any) -> None:
+def test_files_of_a_container_are_the_callers(tmp_path: Path, docker_client: Any) -> None:
     """Whoever the container's user is, what is left in the workspace belongs to who ran it; INPUT is as it was."""
     run = model(tmp_path)
     command = "sh -c 'id -u > outputs/uid; mkdir -p made/deep; touch made/deep/file; pwd > /app/run_id/where'"
@@ -229,7 +229,40 @@ def test_w7_files_of_a_container_are_the_callers(tmp_path: Path, docker_client: 
         assert [artifact.path for artifact in result.artifacts] == ["made/deep/file", "outputs/uid", "where"]
 
 
-def test_w9_a_given_workspace_is_never_deleted(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can lend files")
+def test_files_are_the_callers_after_a_failure_too(tmp_path: Path, docker_client: Any) -> None:
+    """They are taken back when the container is gone, and not while its command goes on making more of them."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    seen.chmod(0o777)
+    watch = "while :; do stat -c %u . >> /seen/owners; done"
+    endless = f"touch started; while [ ! -e go ]; do sleep 0.05; done; echo x; {watch}"
+    config = {"argv": ["sh", "-c", endless], "workspace": str(workspace)}
+    context = ExecutionContext(session_dir=str(tmp_path / "session"), timeout=60)
+    plan = {"steps": [{"id": "a", "driver": "command", "config": config}]}
+    settings = {
+        "image": DOCKER_BASE,
+        "pull_policy": "never",
+        "engine": "host",
+        "user": "1234:1234",
+        "volumes": [f"{seen}:/seen"],
+    }
+    reports: list[Any] = []
+    with AdapterFactory.create("docker", **settings) as adapter:
+        running = threading.Thread(target=lambda: reports.append(adapter.run(plan, context)))
+        running.start()
+        wait_until((workspace / "started").exists)
+        (tmp_path / "session/artifacts/a/stdout.log").mkdir(parents=True)  # so that the output cannot be written
+        (workspace / "go").touch()
+        running.join()
+    assert "directory" in reports[0]["error"]["message"]
+    assert set((seen / "owners").read_text().split()) == {"1234"}
+    assert {path.stat().st_uid for path in [workspace, *workspace.rglob("*")]} == {os.getuid()}
+
+
+def test_a_given_workspace_is_never_deleted(tmp_path: Path) -> None:
     """`delete_existing` is `generate`'s alone: a run in a workspace that is there finds what is in it."""
     run = model(tmp_path, "cat precious > copy", delete_existing=True)
     run.generate()
@@ -240,7 +273,7 @@ def test_w9_a_given_workspace_is_never_deleted(tmp_path: Path) -> None:
     assert (tmp_path / "tides" / "precious").exists()
 
 
-def test_w9_nothing_is_deleted_for_inputs_that_cannot_be_made(tmp_path: Path) -> None:
+def test_nothing_is_deleted_for_inputs_that_cannot_be_made(tmp_path: Path) -> None:
     """A template that is wrong leaves the workspace that is there as it was."""
     pytest.importorskip("jinja2")
     (tmp_path / "template").mkdir()
@@ -256,7 +289,7 @@ def test_w9_nothing_is_deleted_for_inputs_that_cannot_be_made(tmp_path: Path) ->
         here.generate()
 
 
-def test_w16_short_jobs_are_possible(tmp_path: Path) -> None:
+def test_short_jobs_are_possible(tmp_path: Path) -> None:
     """A configuration's limit starts at a minute; one run's may be anything above nothing."""
     started_s = time.monotonic()
     result = model(tmp_path, "sleep 9").execute(LocalConfig(), timeout_s=0.2)
@@ -266,7 +299,7 @@ def test_w16_short_jobs_are_possible(tmp_path: Path) -> None:
         model(tmp_path, "true").execute(LocalConfig(), timeout_s=0)
 
 
-def test_w19_importing_touches_nothing(tmp_path: Path) -> None:
+def test_importing_touches_nothing(tmp_path: Path) -> None:
     """No log handler, level or environment is changed, and neither a `.env` nor anything heavy is read."""
     (tmp_path / ".env").write_text("OSIRIS_TEST_DOTENV=1\n")
     script = """
@@ -290,7 +323,7 @@ def test_w19_importing_touches_nothing(tmp_path: Path) -> None:
     assert {"'docker'", "'local'", "'process'"} <= set(done.stdout.strip("[]\n").split(", "))
 
 
-def test_w20_no_secret_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a value of `env_vars` nor one that was inherited is in a file, the result or the log, printed or not."""
     monkeypatch.setenv("OSIRIS_TEST_PASSWORD", "inherited-4711-4711")
     run = model(tmp_path, "env; env >&2; exit 1")
@@ -304,7 +337,7 @@ def test_w20_no_secret_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.M
     assert "4711-4711" not in str(result.to_json())
 
 
-def test_w20_a_configuration_shows_no_secret() -> None:
+def test_a_configuration_shows_no_secret() -> None:
     """Neither repr nor str, of which a log is made, show a literal value; what is public is shown."""
     for config in (
         LocalConfig(env_vars={"API_TOKEN": "literal-4711-4711", "LOG_LEVEL": "DEBUG", "DB_PASSWORD": "${DB}"}),
@@ -317,7 +350,7 @@ def test_w20_a_configuration_shows_no_secret() -> None:
         assert type(config)(**config.model_dump()) == config
 
 
-def test_w20_nor_one_that_a_plugin_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_one_that_a_plugin_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A postprocessor or run backend of somebody else's prints, logs and raises what it has: it is masked in files."""
     monkeypatch.setenv("OSIRIS_TEST_PASSWORD", "inherited-4711-4711")
     monkeypatch.setenv("OSIRIS_TEST_PLAIN", "referenced-4711-4711")
@@ -352,7 +385,7 @@ def test_w20_nor_one_that_a_plugin_says(tmp_path: Path, monkeypatch: pytest.Monk
     assert not [path for path, text in texts.items() if b"4711-4711" in text]
 
 
-def test_w20_nor_what_a_processor_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_what_a_processor_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a pipeline keeps of a result has no value of the processor's settings and variables, written or named."""
     monkeypatch.setenv("OSIRIS_TEST_PLAIN", "referenced-4711-4711")
 
@@ -381,7 +414,7 @@ def test_w20_nor_what_a_processor_returns(tmp_path: Path, monkeypatch: pytest.Mo
     assert not [path for path, text in texts.items() if b"4711-4711" in text]
 
 
-def test_w20_nor_what_generate_raises(
+def test_nor_what_generate_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither in the result nor in what is kept of it or logged, of `execute` and of a pipeline."""
@@ -404,7 +437,7 @@ def test_w20_nor_what_generate_raises(
     assert not [text for text in texts if b"4711-4711" in text]
 
 
-def test_w21_two_runs_of_one_name_exclude_each_other(tmp_path: Path) -> None:
+def test_two_runs_of_one_name_exclude_each_other(tmp_path: Path) -> None:
     """The second is refused with the reason, generates nothing, and does not spoil what the first comes to."""
     first, second = (
         model(tmp_path, "touch begun; sleep 2; cat INPUT > copy"),
@@ -426,7 +459,7 @@ def test_w21_two_runs_of_one_name_exclude_each_other(tmp_path: Path) -> None:
     assert last_verdict(model(tmp_path)).success  # type: ignore[union-attr]
 
 
-def test_w21_inputs_are_not_generated_twice_at_once(tmp_path: Path) -> None:
+def test_inputs_are_not_generated_twice_at_once(tmp_path: Path) -> None:
     """Who comes while another is still generating, before there is a session, is refused too, and touches nothing."""
     generated, go_on = threading.Event(), threading.Event()
 
@@ -452,7 +485,7 @@ def test_w21_inputs_are_not_generated_twice_at_once(tmp_path: Path) -> None:
     assert first.last_result.success
 
 
-def test_w21_cleaning_up_spares_the_run_of_another(tmp_path: Path) -> None:
+def test_cleaning_up_spares_the_run_of_another(tmp_path: Path) -> None:
     """A pipeline that fails because another run has the workspace does not remove it, whatever it was told."""
     run = model(tmp_path, "touch begun; for i in $(seq 200); do [ -e enough ] || sleep 0.05; done; cat INPUT")
     (tmp_path / "tides").mkdir()
@@ -471,7 +504,7 @@ def test_w21_cleaning_up_spares_the_run_of_another(tmp_path: Path) -> None:
     assert run.last_result.success
 
 
-def test_w22_rules_of_the_whole_are_checked_again(tmp_path: Path) -> None:
+def test_rules_of_the_whole_are_checked_again(tmp_path: Path) -> None:
     """No field can be set afterwards to what would have been refused before."""
     config = DockerConfig(image="a")
     with pytest.raises(ValueError, match="frozen"):

@@ -51,8 +51,8 @@ def test_the_sample_is_read_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert per_city.needs == ["extract-trips", "extract.stations"]
     assert "component" not in per_city.config
     assert per_city.config["query"].startswith("SELECT s.city")
-    assert [Path(file).name for file in manifest.cfg_files] == [f"{step_id}.json" for step_id in steps]
-    assert all(Path(file).is_file() for file in manifest.cfg_files)
+    assert [file.name for file in manifest.source_files[1:]] == [f"{step_id}.json" for step_id in steps]
+    assert all(file.is_file() for file in manifest.source_files)
     assert load_manifest(SAMPLE / "compiled" / "manifest.yaml", base_dir=SAMPLE).base_dir == SAMPLE
 
 

@@ -48,7 +48,7 @@ print(json.dumps({
     "status": report.status,
     "rows": report.metrics["rows_written"],
     "core": osiris_core.__file__,
-    "adapter": sys.modules[type(adapter).start.__globals__["EngineRun"].__module__].__file__,
+    "adapter": sys.modules[type(adapter).start.__globals__["DriverRegistry"].__module__].__file__,
     "local": type(adapter).start.__code__.co_filename,
     "same_class": type(AdapterFactory.create("local")) is type(adapter),
     "before": before,

@@ -148,7 +148,7 @@ def test_each_stage_can_fail(tmp_path: Path) -> None:
     assert (found.success, found.stage) == (False, "postprocess")
 
 
-def test_w18_a_failed_postprocessing_is_no_success(tmp_path: Path) -> None:
+def test_a_failed_postprocessing_is_no_success(tmp_path: Path) -> None:
     """Unless that is asked for; and what a processor raises is never one."""
     run, bad = model(tmp_path), Says({"success": False, "message": "bad grid"})
     found = run.pipeline(processor=bad)

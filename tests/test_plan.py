@@ -51,6 +51,14 @@ def test_the_longest_step_id_wins(reference: Any, expected: InputPlan) -> None:
     assert plans["z"].inputs["i"] == expected
 
 
+def test_an_optional_input_that_nothing_will_come_of() -> None:
+    """It only says what is first, and nobody reads that step."""
+    optional = {"from_step": "a", "key": "df", "optional": True}
+    plans, problems = plan({"a": {}, "z": {"inputs": {"df_a": optional}, "needs": ["a"]}}, {"a": []})
+    assert problems == []
+    assert (plans["z"].inputs, plans["z"].needs) == ({}, ("a",))
+
+
 @pytest.mark.parametrize(
     ("reference", "message", "hint"),
     [

@@ -16,7 +16,6 @@ import pytest
 from pydantic import ValidationError
 
 from osiris_core import ModelRun, PostprocessResult
-from osiris_core.archive import unpack
 from osiris_core.backends import (
     ArchivePostprocessorConfig,
     BasePostprocessorConfig,
@@ -121,7 +120,7 @@ def test_noop_tells_what_went_wrong_inside(run: ModelRun) -> None:
     assert "no disk" in result["message"]
 
 
-def test_w17_its_settings_have_effect(run: ModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_settings_have_effect(run: ModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables and folder are those of its process, secrets by reference too; both signatures are called."""
     monkeypatch.setenv("HERE", "high")
     (tmp_path / "work").mkdir()
@@ -151,7 +150,7 @@ def test_what_only_looks_needs_no_child(run: ModelRun, monkeypatch: pytest.Monke
     assert len(forks) == 2
 
 
-def test_w17_its_timeout_ends_it(run: ModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_timeout_ends_it(run: ModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """With everything that it started; a result says so."""
     config = AnalysisConfig(hang_s=9).model_copy(update={"timeout": 1})
     started_s = time.monotonic()
@@ -205,7 +204,8 @@ def test_an_archive(run: ModelRun, tmp_path: Path, form: str) -> None:
         with pa.CompressedInputStream(str(archive), "zstd") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             tar.extractall(target, filter="data")
     else:
-        unpack(archive, target)
+        with tarfile.open(archive) as tar:
+            tar.extractall(target, filter="data")
     manifest = dict(reversed(line.split("  ", 1)) for line in (target / "MANIFEST.sha256").read_text().splitlines())
     assert manifest == {item["path"]: item["sha256"] for item in result["files"]}
     for name in names:

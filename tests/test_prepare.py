@@ -115,6 +115,61 @@ def test_two_steps_that_publish_one_path(tmp_path):
     assert AdapterFactory.create("local").run({"steps": steps}, context(tmp_path)).succeeded
 
 
+@pytest.mark.parametrize("wrong", ["a file", "below a file", "a link to nowhere", "empty"])
+def test_a_place_that_nothing_can_be_published_to(tmp_path, wrong):
+    """It is found before anything runs, whatever is in the way."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    places = {"a file": "file", "below a file": "file/x/y", "a link to nowhere": "link"}
+    place = "" if wrong == "empty" else str(tmp_path / places[wrong])
+    (found,) = problems(tmp_path, [step(target="out.csv")], publish_dir=place)
+    assert "outputs cannot be published" in found
+
+
+@pytest.mark.parametrize("there", ["out.csv/inner", "out.csv/", "deep"])
+def test_an_output_whose_place_is_taken(tmp_path, there):
+    """A directory in the file's place, or a file in its folder's, is found before anything runs."""
+    place = tmp_path / "out" / there
+    place.mkdir(parents=True) if there != "deep" else (place.parent.mkdir(), place.touch())
+    found = problems(
+        tmp_path, [step(targets=["out.csv" if there != "deep" else "deep/out.csv"])], publish_dir=str(tmp_path / "out")
+    )
+    assert len(found) == 1
+    assert "config.targets: it cannot be published" in found[0]
+
+
+@pytest.mark.parametrize("secret", ["hunter2hunter2", "xyz"])
+def test_no_problem_shows_a_secret(tmp_path, monkeypatch, secret):
+    """Whatever is wrong with a value that came through a variable, what is said of it names the variable."""
+    monkeypatch.setenv("TOK", secret)
+    (tmp_path / "there.csv").write_text("a\n1\n")
+    csv, command = "filesystem.csv_extractor", "command"
+    steps = [
+        step(csv, step_id="s0", path="${TOK}/x.csv"),
+        step(csv, step_id="s1", path="there.csv", dtype={"x": "${TOK}"}),
+        step("filesystem.csv_writer", step_id="s2", path="../${TOK}.csv") | {"inputs": {"df": "s1"}},
+        step(command, step_id="s3", argv=["x"], workspace="${TOK}"),
+        step(command, step_id="s4", argv=["x"], outputs={"df": {"path": "${TOK}"}}),
+        step("p.explodes", step_id="s5", kind="${TOK}"),
+        step(csv, step_id="s6", path="~${TOK}/x.csv"),
+    ]
+    found = problems(tmp_path, steps)
+    assert {text[6:8] for text in found} == {f"s{n}" for n in range(7)}
+    assert secret not in "".join(found).replace(str(tmp_path), "")
+    assert f"there is no file {tmp_path}/${{TOK}}/x.csv" in found[0]
+
+
+@pytest.mark.parametrize("path", ["${TOK}.csv", "${TOK:-out}.csv"])
+def test_a_secret_names_no_output(tmp_path, path):
+    """A file's name is written down everywhere; a parameter or a variable declared as public may name one."""
+    (found,) = problems(tmp_path, [step(target=path)], environment={"TOK": LITERAL})
+    assert "${TOK} is secret" in found
+    assert "use a parameter" in found
+    public = context(tmp_path, environment={"TOK": "monday"}, public_environment=frozenset({"TOK"}))
+    report = LocalAdapter().run({"steps": [step(target=path)]}, public)
+    assert [artifact["path"] for artifact in report.artifacts] == ["a/monday.csv"]
+
+
 def test_lists_of_outputs_are_published(tmp_path):
     """Every path of a field counts, not only a lone one."""
     steps = [step(targets=["x.csv", "deep/y.csv"])]
@@ -279,6 +334,22 @@ def test_a_restored_run_without_its_secrets_is_refused(tmp_path, monkeypatch):
         LocalAdapter().execute(prepared, context(tmp_path))
     assert [problem.message.split()[0] for problem in caught.value.problems] == ["@a.config.token", "OTHER", "PW_ONE"]
     assert not (tmp_path / "session").exists()
+
+
+def test_what_is_known_before_a_run_is_said_before_it(tmp_path):
+    """A parameter without a value, an input from a step that gives nothing, an unknown encoding."""
+    make = {"id": "a", "driver": "duckdb.processor", "config": {"query": "SELECT 1 AS n"}}
+    write = {"id": "w", "driver": "filesystem.csv_writer", "inputs": {"df": "a"}, "config": {"path": "x.csv"}}
+    again = {"id": "v", "driver": "filesystem.csv_writer", "inputs": {"df": "w"}, "config": {"path": "y.csv"}}
+    read = {"id": "r", "driver": "filesystem.csv_extractor", "config": {"path": "in.csv", "encoding": "utf9"}}
+    (tmp_path / "in.csv").write_text("n\n1\n")
+    manifest = {"params": {"day": {"type": "string"}}, "steps": [make, write, again, read]}
+    with pytest.raises(PreparationError) as caught:
+        LocalAdapter().prepare(manifest, ExecutionContext(session_dir=str(tmp_path / "s"), base_dir=str(tmp_path)))
+    found = {(problem.step_id, problem.key): problem.message for problem in caught.value.problems}
+    assert found[None, "params.day"] == "must be given"
+    assert found["v", "inputs.df"] == "step 'w' gives no output"
+    assert "unknown encoding" in found["r", "config.encoding"]
 
 
 def test_inputs_that_a_driver_does_not_take(tmp_path):

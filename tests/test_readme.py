@@ -12,19 +12,22 @@ from pathlib import Path
 import pytest
 
 from osiris_core import DriverRegistry, LocalAdapter, load_manifest
+from osiris_core.cli.checked import checked_file
 from osiris_core.context import ExecutionContext
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "docs" / "manifest.md",
-    ROOT / "docs" / "drivers.md",
-    ROOT / "docs" / "architecture.md",
-    ROOT / "docs" / "reliability.md",
-    ROOT / "docs" / "connections.md",
-    ROOT / "docs" / "http.md",
-    ROOT / "docs" / "conformance.md",
-]
+HERE = """adapters architecture conformance connections databases docker drivers figures http manifest reliability
+troubleshooting"""
+ELSEWHERE = {
+    "test_cli_docs.py": "cli",
+    "test_e2b_doc.py": "e2b",
+    "test_events_doc.py": "events",
+    "test_model_docs.py": "configurations model-runs pipelines plugins postprocessors",
+    "test_protocol.py": "protocol",
+    "test_slurm_config.py": "slurm",
+}
+"""Which tests look at the pages that need more than this."""
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in HERE.split())]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILES = {
     "orders.csv": "country,amount,ordered_at\nCZ,1.5,2026-03-01\nNA,2.0,2026-04-01\n",
@@ -34,7 +37,13 @@ FILES = {
         "  http: {shop: {base_url: 'https://api.shop.example/v2'}}\n"
         "  graphql: {shop: {endpoint: 'https://api.shop.example/graphql'}}\n"
         "  supabase: {reports: {pg_dsn: 'postgresql://u:p@db.example/postgres'}}\n"
+        "  postgres: {shop: {host: db.shop.example, database: shop, user: reader}}\n"
+        "  mysql: {billing: {host: db.billing.example, database: billing, user: writer}}\n"
     ),
+    "place.yaml": "type: process\n",
+    "drivers.py": "class Clean:\n    def run(self, step_id, config, inputs, ctx):\n        return None\n",
+    "grids/one": "",
+    "model/Dockerfile": "FROM python:3.12-slim\n",
 }
 
 
@@ -52,8 +61,10 @@ def place(tmp_path, monkeypatch):
     """A folder like a checkout, with the files that the pages speak of."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
@@ -64,12 +75,24 @@ def test_python(code, place):
     assert done.returncode == 0, done.stderr
 
 
+def test_every_page_is_looked_at():
+    """By this file, or by one that names it."""
+    elsewhere = {page: test for test, pages in ELSEWHERE.items() for page in pages.split()}
+    assert sorted([*HERE.split(), *elsewhere]) == sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
+    for page, test in elsewhere.items():
+        assert re.search(rf"\b{page}\b", (ROOT / "tests" / test).read_text()), (page, test)
+
+
 @pytest.mark.parametrize("text", snippets("yaml"))
-def test_manifests_and_connections(text, place):
-    """A manifest prepares without a problem; a connections file is read without one."""
+def test_manifests_connections_and_configurations(text, place, monkeypatch):
+    """A manifest prepares without a problem; a connections file is read without one, and so is a configuration."""
+    for name in re.findall(r"\$\{([A-Z_]+)\}", text):
+        monkeypatch.setenv(name, "given")
     path = place / "page.yaml"
     path.write_text(text)
-    if "steps:" in text:
+    if re.match(r"(#.*\n)*type:", text):
+        assert [str(problem) for item in checked_file(str(path)) for problem in item.problems] == []
+    elif "steps:" in text:
         LocalAdapter().prepare(load_manifest(path), ExecutionContext(session_dir=str(place / "s")))
     else:
         from osiris_core.connections import ConnectionBook
@@ -79,12 +102,14 @@ def test_manifests_and_connections(text, place):
 
 @pytest.mark.parametrize("text", snippets("bash"))
 def test_commands(text, place):
-    """`osiris` lines run; `make` lines name a target that exists."""
+    """`osiris` lines run; `make` lines name a target that exists, and what is entered is where it installs."""
     makefile = (ROOT / "Makefile").read_text()
     for line in text.splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
+        elif words[:1] == ["."]:
+            assert f"VENV ?= {words[1].removesuffix('/bin/activate')}\n" in makefile, "that is not where make installs"
         elif words[:1] == ["osiris"]:
             done = subprocess.run(
                 [sys.executable, "-m", "osiris_core.cli.main", *words[1:]], capture_output=True, text=True, check=False

@@ -187,6 +187,81 @@ def test_what_reads_a_step_that_may_give_another_result_runs_again(tmp_path):
     assert RAN == ["first", "second", "third"]
 
 
+def across_needs(tmp_path: Path, version: int, *, between: bool) -> dict:
+    """`load` changes a file that `look` reads though it gets no data from it; `between` stands between the two."""
+    table = tmp_path / "table.csv"
+    look = {"query": f"SELECT * FROM '{table}'", "allow_files": True}
+    return {
+        "steps": [
+            {"id": "load", "driver": "command", "config": {"shell": f"printf 'v\\n{version}\\n' > {table}"}},
+            {"id": "wait", "driver": "t.slow", "needs": ["load"]},
+            {"id": "look", "driver": "duckdb.processor", "needs": ["wait" if between else "load"], "config": look},
+            {"id": "write", "driver": "filesystem.csv_writer", "inputs": {"df": "look"}, "config": {"path": "out.csv"}},
+        ]
+    }
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_what_looks_at_the_world_runs_again_after_what_it_needs(tmp_path, between):
+    """A step that is not deterministic sees what a step did that it needs, near or far; one that is, is taken over."""
+    first = run(tmp_path, across_needs(tmp_path, 1, between=between), checkpoint="always")
+    assert first.succeeded
+    report = run(tmp_path, across_needs(tmp_path, 2, between=between), resume=True, checkpoint="always")
+    assert statuses(report) == ["completed", "reused", "completed", "completed"]
+    assert (tmp_path / "session/artifacts/write/out.csv").read_text() == "v\n2\n"
+    again = run(tmp_path, across_needs(tmp_path, 2, between=between), resume=True, checkpoint="always")
+    assert statuses(again) == ["reused"] * 4
+
+
+def test_what_ran_before_a_step_that_it_needs_runs_again(tmp_path):
+    """Also when that step ran in an attempt that came to an end before it."""
+
+    def plan(version: int, shell: str) -> dict:
+        load, _, look, write = across_needs(tmp_path, version, between=False)["steps"]
+        other = {"id": "other", "driver": "command", "config": {"shell": shell}}
+        return {"steps": [load, other, look, write]}
+
+    one = {"checkpoint": "always", "max_parallel_steps": 1}
+    assert run(tmp_path, plan(1, "true"), **one).succeeded
+    assert statuses(run(tmp_path, plan(2, "exit 1"), resume=True, **one)) == [
+        "completed",
+        "failed",
+        "skipped",
+        "skipped",
+    ]
+    report = run(tmp_path, plan(2, "true"), resume=True, **one)
+    assert statuses(report) == ["reused", "completed", "completed", "completed"]
+    assert (tmp_path / "session/artifacts/write/out.csv").read_text() == "v\n2\n"
+
+
+@pytest.mark.parametrize("adapter", ["local", "process"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_session_used_again_keeps_no_checkpoint_that_nobody_names(tmp_path, adapter, resume):
+    """However often a step gave something else there, only what its last completion gave is kept."""
+
+    def plan(n: int) -> dict:
+        make = {"id": "make", "driver": "duckdb.processor", "config": {"query": f"SELECT {n} AS n"}}
+        write = {"driver": "filesystem.csv_writer", "inputs": {"df": "make"}, "config": {"path": "n.csv"}}
+        return {"steps": [make, {"id": "write", **write}]}
+
+    for n in range(3):
+        context = ExecutionContext(session_dir=str(tmp_path / "session"), checkpoint="always", resume=resume)
+        assert AdapterFactory.create(adapter).run(plan(n), context).succeeded
+        assert len(list((tmp_path / "session/checkpoints").iterdir())) == 1
+    assert statuses(run(tmp_path, plan(2), resume=True)) == ["reused", "reused"]
+
+
+def test_a_resume_that_fails_keeps_what_it_did_not_come_to(tmp_path):
+    """A step that was not started again can still be taken over by the next resume."""
+    (tmp_path / "go").touch()
+    plan = manifest(tmp_path)
+    run(tmp_path, plan, checkpoint="always")
+    broken = {"steps": [{"id": "zero", "driver": "command", "config": {"shell": "exit 1"}}, *plan["steps"]]}
+    broken["steps"][1] = {**broken["steps"][1], "needs": ["zero"], "config": {"n": 5}}
+    assert statuses(run(tmp_path, broken, resume=True, checkpoint="always"))[:2] == ["failed", "skipped"]
+    assert statuses(run(tmp_path, plan, resume=True, checkpoint="always"))[:2] == ["reused", "reused"]
+
+
 def test_checkpoint_never_keeps_nothing(tmp_path):
     """Then a resume has to run all that is read again."""
     plan = manifest(tmp_path)

@@ -40,7 +40,9 @@ def steps(*, last: str = "SELECT count(*) AS n FROM t") -> list[dict[str, Any]]:
 
 
 def run(adapter: str, folder: Path, plan: list[dict[str, Any]], **more: Any) -> RunReport:
-    context = ExecutionContext(session_dir=str(folder / "session"), checkpoint="always", **more)
+    # One after another: what fails does so after all that stands before it.
+    more = {"checkpoint": "always", "max_parallel_steps": 1, **more}
+    context = ExecutionContext(session_dir=str(folder / "session"), **more)
     with AdapterFactory.create(adapter, code=[str(DRIVERS)], **SETTINGS[adapter]) as made:
         return made.run({"pipeline": "p", "steps": plan}, context)
 

@@ -28,7 +28,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_w14_every_sample_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_sample_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From any working directory, with no variable set."""
     monkeypatch.chdir("/")
     for name in ("MODEL_TIMEOUT_S", "NUM_THREADS", "OSIRIS_ENV"):

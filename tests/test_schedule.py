@@ -39,7 +39,7 @@ def test_ready_steps_come_in_the_manifests_order() -> None:
     schedule.done("a")
     assert drain(schedule) == ["z", "y"]
     assert [schedule.is_source(step) for step in steps] == [True, True, True, False]
-    assert [schedule.is_sink(step) for step in steps] == [True, False, False, True]
+    assert [schedule.is_sink(step) for step in steps] == [True, False, True, True]
 
 
 @given(DAGS, st.randoms(use_true_random=False), st.sets(st.integers(0, 19)))

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from osiris_core.factory import BUILTIN
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [room for room in ("osiris_core", "remote", "adapters") if (ROOT / room).is_dir()]
 
@@ -26,7 +28,7 @@ ONLY_IMPORTER = {
     "httpx": ("osiris_core/drivers/http_transport.py", "adapters/e2b_cloud/errors.py"),  # the SDK of e2b raises it
     "jsonrpcserver": "remote/methods.py",
     "keyring": "osiris_core/secret_sources.py",
-    "pymysql": "osiris_core/drivers/mysql_client.py",
+    "pymysql": "osiris_core/drivers/mysql_login.py",
 }
 """Each vendor library has one file, or one adapter's files, that know it."""
 
@@ -314,3 +316,8 @@ def test_a_skip_for_something_missing_fails_in_ci(tmp_path: Path, ci: str, outco
         [*command[:-1], "test_module.py"], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False
     )
     assert (whole_file.returncode in (1, 2)) == (ci == "true")
+
+
+def test_a_file_of_the_adapters_is_an_adapter() -> None:
+    """What only is a part of one is in a folder of its own."""
+    assert {path.stem for path in (ROOT / "adapters").glob("*.py")} == set(BUILTIN)

@@ -19,7 +19,7 @@ from osiris_core.redaction import Redactor
 from remote.client import ProtocolError, RpcError, WorkerClient, WorkerLost
 from remote.framing import Frame, FrameDecoder, encode_frame
 from remote.pipe_transport import PipeTransport
-from remote.protocol import ErrorCode, encode, notification, request, response
+from remote.protocol import ErrorCode, encode, notification, request
 from remote.rpc_trace import RpcTrace
 from remote.sandbox import TransportClosed
 from tests.worker_process import WorkerProcess, step, wait_for
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECRET = "correct-horse-battery"
+
+
+def response(request_id: int | str, result: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
 class Host:

@@ -135,6 +135,7 @@ class ContainerCommand:
             stdin_once=True,
         )
         self._place.made.add(self.name)
+        lent = cleanup.enter_context(ExitStack())  # files are taken back when nobody is there who makes more of them
         cleanup.callback(self._remove)
         with translate("the command's container cannot be made"):
             body = container_body(spec, self._place.config)
@@ -142,7 +143,7 @@ class ContainerCommand:
         if self._workspace is not None and self._place.config.user is not None:
             uid, gid = uid_gid(self._client, self.name, self._place.config.user)
             for folder in (self._workspace, scratch):
-                cleanup.callback(lend(folder, uid, gid))
+                lent.callback(lend(folder, uid, gid))
 
     def _scratch(self) -> Path:
         """A folder of ours beside the step's own, for what programs put into /tmp: the image cannot be written to."""

@@ -12,6 +12,7 @@ from adapters.docker_engine.values import image_problem, refuse
 from osiris_core.host_paths import HostPath
 from osiris_core.secrets import REFERENCE
 from remote.config import RemoteConfig
+from remote.requirements import AptPackages, Requirements  # noqa: TC001 - pydantic needs them at run time
 
 _PLATFORM = re.compile(r"linux/[a-z0-9]+(/v\d+)?")
 
@@ -29,10 +30,10 @@ class ImageSettings(RemoteConfig):
     base_image: str = Field(
         default="python:3.12-slim", min_length=1, description="What the worker image is built from."
     )
-    requirements: tuple[str, ...] = Field(
+    requirements: Requirements = Field(
         default=(), description="Further Python packages for the worker image.", examples=[["polars>=1.20"]]
     )
-    apt_packages: tuple[str, ...] = Field(
+    apt_packages: AptPackages = Field(
         default=(), description="Further Debian packages for the worker image.", examples=[["libgomp1"]]
     )
     wheels_dir: Annotated[str | None, HostPath()] = Field(

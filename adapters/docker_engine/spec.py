@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.docker_engine.config import size_bytes
 from adapters.docker_engine.volumes import VOLUME_DIR
+from osiris_core.context import SURROUNDINGS
 from osiris_core.driver import DriverRegistry
 
 if TYPE_CHECKING:
@@ -94,13 +95,7 @@ def container_body(spec: ContainerSpec, config: DockerConfig) -> dict[str, Any]:
 
 def worker_environment() -> dict[str, str]:
     """What the worker's own process is surrounded by; what was declared for the run comes through its stdin."""
-    return {
-        "HOME": str(HOME_DIR),
-        "TMPDIR": str(TEMP_DIR),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
-    }
+    return {"HOME": str(HOME_DIR), "TMPDIR": str(TEMP_DIR), **SURROUNDINGS}
 
 
 def worker_user(config: DockerConfig) -> str:

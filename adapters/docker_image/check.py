@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from adapters.docker_image.ensure import credentials
 from adapters.docker_image.errors import ImageError
 from adapters.docker_image.own import check_build_args, read_context
-from adapters.docker_image.packages import required, wheel_names
+from adapters.docker_image.packages import wheel_names
 from adapters.docker_image.pull import inspect_image, is_for
-from adapters.docker_image.worker import check_apt_packages, wheels_folder
+from adapters.docker_image.worker import wheels_folder
 from osiris_core.errors import FailureClass, Problem
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ def _checks(client: Any, config: DockerConfig, values: Mapping[str, str]) -> Ite
         yield "build_args", lambda: check_build_args(config.build_args)
     else:
         yield "base_image", lambda: _may_be_had(client, config, config.base_image)
-        yield "requirements", lambda: required(config.requirements)
-        yield "apt_packages", lambda: check_apt_packages(config.apt_packages)
         folder = wheels_folder(config)
         if folder is not None:
             yield "wheels_dir", lambda: wheel_names(folder)

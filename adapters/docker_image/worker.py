@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import tarfile
 import tempfile
 from contextlib import suppress
@@ -17,12 +16,9 @@ from docker import errors as docker_errors  # type: ignore[import-untyped, unuse
 
 from adapters.docker_image.base import probe_base
 from adapters.docker_image.build import BuildOrder, build
-from adapters.docker_image.errors import ImageError
 from adapters.docker_image.packages import downloaded_wheels, required, wheel_digests, wheel_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from adapters.docker_engine.config import DockerConfig
     from adapters.docker_image.watch import Watch
 
@@ -65,7 +61,6 @@ COPY --from=packages /opt/osiris /opt/osiris
 ENTRYPOINT []
 CMD ["{WORKER_PYTHON}"]
 """
-_APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+~:-]+)?")
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,6 @@ def worker_recipe(config: DockerConfig, base_id: str) -> WorkerRecipe:
     Raises:
         ImageError: A requirement or package has no possible name, or there are no wheels.
     """
-    check_apt_packages(config.apt_packages)
     folder = wheels_folder(config)
     return WorkerRecipe(
         base_name=config.base_image,
@@ -117,13 +111,6 @@ def worker_recipe(config: DockerConfig, base_id: str) -> WorkerRecipe:
 def wheels_folder(config: DockerConfig) -> Path | None:
     """`wheels_dir`; a relative one starts at the current directory."""
     return Path(config.wheels_dir).expanduser().resolve() if config.wheels_dir is not None else None
-
-
-def check_apt_packages(names: Iterable[str]) -> None:
-    """Raises ImageError for what cannot be the name of a Debian package."""
-    wrong = [name for name in names if not _APT_PACKAGE.fullmatch(name)]
-    if wrong:
-        raise ImageError(f"apt_packages: {', '.join(map(repr, wrong))} cannot be the name of a Debian package")
 
 
 def build_worker(client: Any, recipe: WorkerRecipe, watch: Watch) -> str:

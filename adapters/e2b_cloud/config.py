@@ -13,7 +13,7 @@ from adapters.e2b_cloud.network_config import NetworkConfig, refuse
 from osiris_core.command_settings import CommandSettings
 from osiris_core.secrets import REFERENCE
 from remote.config import RemoteConfig
-from remote.requirements import requirement_problem
+from remote.requirements import AptPackages, Requirements  # noqa: TC001 - pydantic needs them at run time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["E2BConfig", "NetworkConfig"]
 
 LONGEST_LIFETIME_S = 86_400
-_APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+~:-]+)?")
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d+)?")
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*(:[A-Za-z0-9._-]+)?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*", re.IGNORECASE)
@@ -71,10 +70,8 @@ class E2BConfig(CommandSettings, RemoteConfig):
         "installed in each sandbox anew.",
         examples=["my-team/pipelines:4"],
     )
-    requirements: tuple[str, ...] = Field(
-        default=(), description="Further Python packages.", examples=[["polars>=1.20"]]
-    )
-    apt_packages: tuple[str, ...] = Field(
+    requirements: Requirements = Field(default=(), description="Further Python packages.", examples=[["polars>=1.20"]])
+    apt_packages: AptPackages = Field(
         default=(), description="Further Debian packages, in the template.", examples=[["libgomp1"]]
     )
     python_version: str | None = Field(
@@ -164,18 +161,6 @@ class E2BConfig(CommandSettings, RemoteConfig):
         if user is not None and not _USER.fullmatch(user):
             raise ValueError(f"{user!r} is no name of a user")
         return user
-
-    @field_validator("requirements")
-    @classmethod
-    def _are_requirements(cls, items: tuple[str, ...]) -> tuple[str, ...]:
-        refuse(f"{item!r}: {problem}" for item in items if (problem := requirement_problem(item)) is not None)
-        return items
-
-    @field_validator("apt_packages")
-    @classmethod
-    def _are_packages(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        refuse(f"{name!r} cannot be the name of a Debian package" for name in names if not _APT_PACKAGE.fullmatch(name))
-        return names
 
     @field_validator("metadata")
     @classmethod

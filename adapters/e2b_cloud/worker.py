@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.e2b_cloud.errors import NothingThere
 from adapters.e2b_cloud.patience import PATIENCE_S
 from adapters.e2b_cloud.transport import open_connected, open_started
+from osiris_core.context import SURROUNDINGS
 from remote.sandbox import Unreachable
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class WorkerProcess:
             self._line,
             self._commands,
             command,
-            {MARKER: self._token, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            {MARKER: self._token, **SURROUNDINGS},
             user=self._config.user,
             timeout_s=self._config.request_timeout_s,
         )

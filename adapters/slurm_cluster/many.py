@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from osiris_core.prepared import PreparedRun
     from osiris_core.report import RunReport
 
-Runnable = "str | Path | Mapping[str, object] | Manifest"
-
 
 def prepare_all(
     adapter: ExecutionAdapter, manifests: Sequence[Any], contexts: Sequence[ExecutionContext]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adapters.slurm_cluster.errors import ControllerSilent, ToolMissing
+from osiris_core.context import SURROUNDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ def tool_environment() -> dict[str, str]:
     Names alone (`--export=NAME`) would make each node run the user's login shell first, which takes seconds on some
     sites and puts jobs on hold where it fails.
     """
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | SURROUNDINGS
 
 
 def run_tool(

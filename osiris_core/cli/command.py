@@ -22,10 +22,15 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         from osiris_core.errors import OsirisError
+        from osiris_core.working_directory import working_directory
 
         stdout.protect()
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except FileNotFoundError:
+                working_directory()  # whatever asked for it: that it is gone is the better word for it
+                raise
         except OsirisError as exc:
             return exits.report_invalid(exc, as_json=bool(ctx.params.get("as_json")))
 

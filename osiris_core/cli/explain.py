@@ -89,7 +89,7 @@ def _earlier(manifest: str | None, session: str | None, session_dir: str | None,
     if session is not None or manifest is None:
         return find_session(sessions_root(), session or "latest")
     loaded = load_manifest(manifest, base_dir=base_dir)
-    found = newest_of(sessions_root(), loaded.name, loaded.file)
+    found = newest_of(sessions_root(), loaded)
     if found is None:
         raise PreparationError([Problem(f"there is no earlier run of '{loaded.name}'", hint="name one with --session")])
     return found

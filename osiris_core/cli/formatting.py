@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def visible(text: str) -> str:
+    r"""
+    Text that moves no cursor and clears no screen: control characters as `\x1b`, all but newline and tab.
+
+    What a command prints and how a manifest calls itself was written by others, and a terminal obeys it.
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def json_text(document: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """JSON in readable letters and without one control character; a number that JSON does not have is null."""
+    try:
+        text = json.dumps(document, ensure_ascii=False, indent=indent, allow_nan=False, default=default)
+    except ValueError:
+        plain = json.loads(json.dumps(document, default=default), parse_constant=lambda _: None)
+        text = json.dumps(plain, ensure_ascii=False, indent=indent)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def size(size_bytes: int) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 
 REFRESH_PER_S = 8
 _STYLES = {
@@ -49,11 +50,9 @@ class LiveView:
         if self._live is None:
             self._live = self._start()
         if event["event"] == "log" and event["level"] in ("warning", "error"):
-            from rich.text import Text
-
             place = f"{step.step_id}  " if step is not None else ""
             message = formatting.first_line(event["message"], 2000)
-            self._live.console.print(Text(f"{place}{event['level']}: {message}"))
+            self._live.console.print(_text(f"{place}{event['level']}: {message}"))
 
     def close(self) -> None:
         if self._live is not None:
@@ -76,7 +75,6 @@ class LiveView:
 
     def _draw(self, console: Console) -> Table:
         from rich.table import Table
-        from rich.text import Text
 
         with self._lock:
             state = self._state
@@ -90,13 +88,21 @@ class LiveView:
                 rows = "" if step.rows is None else formatting.count(step.rows)
                 elapsed = "" if step.elapsed_s is None else formatting.duration(step.elapsed_s)
                 style = _STYLES.get(step.status, "")
-                grid.add_row(Text(step.step_id), Text(step.status, style), Text(rows), Text(elapsed), Text(step.note))
+                grid.add_row(
+                    _text(step.step_id), _text(step.status, style), _text(rows), _text(elapsed), _text(step.note)
+                )
             hidden = len(state.steps) - len(shown)
             total = f"{state.done} of {formatting.count(state.expected, 'steps')}"
             more = f"{hidden} more not shown" if hidden else ""
             elapsed = formatting.duration(monotonic() - state.started_s)
-            grid.add_row(Text(state.pipeline, "bold"), Text(total), Text(state.adapter), Text(elapsed), Text(more))
+            grid.add_row(_text(state.pipeline, "bold"), _text(total), _text(state.adapter), _text(elapsed), _text(more))
         return grid
+
+
+def _text(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(formatting.visible(text), style)
 
 
 def visible_steps(steps: list[StepState], room: int) -> list[StepState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import sys
 
 import click
@@ -60,7 +61,9 @@ def main() -> None:
         result = cli.main(standalone_mode=False, prog_name="osiris")
         code = result if isinstance(result, int) else exits.COMPLETED
     except click.ClickException as exc:
-        exc.show()
+        shown = io.StringIO()
+        exc.show(file=shown)
+        stdout.say(shown.getvalue().rstrip("\n"))
         if as_json:
             stdout.write_json({"status": "invalid", "problems": [{"message": exc.format_message()}]})
         code = exits.BAD_INPUT

@@ -57,7 +57,7 @@ def _show_script(request: Request, prepared: PreparedRun, *, as_json: bool) -> N
         stdout.write_json({"status": "planned", "adapter": prepared.adapter, "script": script, "command": command})
     else:
         stdout.say(f"osiris: handed in by: {shlex.join(command)}")
-        stdout.write_result(script.removesuffix("\n"))
+        stdout.write_result(script.removesuffix("\n"), exact=not stdout.result_is_terminal())
 
 
 def _document(request: Request, prepared: PreparedRun, outlook: ResumePlan | None) -> dict[str, Any]:

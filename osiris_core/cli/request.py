@@ -62,7 +62,7 @@ def make_request(options: RunOptions, *, verbose: bool = False, **extras: Any) -
         public_environment=public,
         params=dict(options.param),
         connections=options.connections,
-        publish_dir=str(Path(options.out).absolute()) if options.out else None,
+        publish_dir=str(Path(options.out).absolute()) if options.out else options.out,
         resume=options.resume,
         max_parallel_steps=options.max_parallel,
         memory_budget_bytes=options.memory_budget,
@@ -155,7 +155,7 @@ def _earlier(options: RunOptions, manifest: Manifest | None) -> tuple[SessionInf
         return None, f"nothing to resume in {options.session_dir}; starting anew" if options.resume else None
     if not options.resume or manifest is None:
         return None, None
-    newest = newest_of(sessions_root(), manifest.name, manifest.file)
+    newest = newest_of(sessions_root(), manifest)
     if newest is None:
         return None, f"no earlier session of '{manifest.name}' to resume; starting anew"
     return newest, f"resuming session {newest.session_id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +17,8 @@ from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from osiris_core.manifest import Manifest
 
 
 def sessions_root(explicit: str | None = None) -> Path:
@@ -52,7 +55,7 @@ class SessionInfo:
     def manifest_file(self) -> Path | None:
         """The manifest that was run, or None for one that was no file."""
         sources = self._prepared.get("sources") or []
-        return Path(sources[0]["source"]).absolute() if sources else None
+        return Path(sources[0]["source"]) if sources else None
 
     @property
     def step_ids(self) -> list[str]:
@@ -84,7 +87,7 @@ class SessionInfo:
         if self.status not in ("orphaned", "interrupted"):
             return f"left its results in their place; osiris runs attach {self.layout.root} fetches them"
         goes_on = "the run may go on without it; " if self.status == "orphaned" else ""
-        name = self.layout.root
+        name = shlex.quote(str(self.layout.root))
         return f"dead (pid {self.run.get('pid')}); {goes_on}osiris runs attach {name} goes on, cancel ends it"
 
     @property
@@ -161,13 +164,13 @@ def find_session(root: Path, name: str) -> SessionInfo:
     raise PreparationError([Problem(f"there is no session '{name}' below {root}", hint=hint)])
 
 
-def newest_of(root: Path, pipeline: str, manifest_file: str | None) -> SessionInfo | None:
+def newest_of(root: Path, manifest: Manifest) -> SessionInfo | None:
     """The session of this pipeline and manifest that was started last and is not running, or None."""
-    wanted = Path(manifest_file).resolve() if manifest_file else None
+    wanted = next((file.resolve() for file in manifest.source_files), None)
     for session in list_sessions(root):
         file = session.manifest_file
         if (
-            session.pipeline == pipeline
+            session.pipeline == manifest.name
             and (file.resolve() if file else None) == wanted
             and session.status != "running"
         ):

@@ -8,12 +8,13 @@ document: file descriptor 1 is pointed at standard error, and only `write_result
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import sys
 import threading
 from contextlib import suppress
 from typing import Any
+
+from osiris_core.cli import formatting
 
 _result_fd: int | None = 1
 _lost: OSError | None = None
@@ -53,11 +54,11 @@ def _open_if_closed(fd: int) -> bool:
     return False
 
 
-def write_result(text: str) -> None:
+def write_result(text: str, *, exact: bool = False) -> None:
     """
-    Write `text` and a newline to standard output. A reader that left is no error.
+    Write `text` and a newline to standard output, without a control character unless it is to be `exact`.
 
-    What else goes wrong (a full disk) is said, and `result_lost` from then on.
+    A reader that left is no error. What else goes wrong (a full disk) is said, and `result_lost` from then on.
     """
     global _lost
     if _result_fd == 1:
@@ -65,6 +66,7 @@ def write_result(text: str) -> None:
     if _result_fd is None:
         return
     # A lone surrogate (half a character in a file's name) becomes `\\udc80`, which is an escape in JSON as well.
+    text = text if exact else formatting.visible(text)
     data = memoryview((text.rstrip("\n") + "\n").encode("utf-8", "backslashreplace"))
     try:
         while data:
@@ -83,12 +85,7 @@ def result_lost() -> bool:
 
 def write_json(document: Any) -> None:
     """Write one JSON document; a number that JSON does not have becomes null."""
-    try:
-        text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
-    except ValueError:
-        plain = json.loads(json.dumps(document), parse_constant=lambda _: None)
-        text = json.dumps(plain, ensure_ascii=False, indent=2)
-    write_result(text)
+    write_result(formatting.json_text(document, indent=2))
 
 
 def result_is_terminal() -> bool:
@@ -98,8 +95,13 @@ def result_is_terminal() -> bool:
 
 def say(text: str) -> None:
     """Write a line to standard error: a notice, a problem, progress. One that cannot be written is dropped."""
+    say_exactly(formatting.visible(text))
+
+
+def say_exactly(line: str) -> None:
+    """The same for a line whose control characters are our own: colours."""
     with suppress(OSError, ValueError):
-        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)  # noqa: T201
+        print(line.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def leave(code: int) -> None:

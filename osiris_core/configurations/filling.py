@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, SecretStr
 
 from osiris_core.configurations.expressions import Expression, ExpressionError, expand, keep_names, parse, secret_in
-from osiris_core.configurations.field_types import below, host_path_of, members, model_of, typed
+from osiris_core.configurations.field_types import host_path_of, typed
 from osiris_core.errors import PreparationError
+from osiris_core.model_types import below, members, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from osiris_core.configurations.field_types import below, model_of
 from osiris_core.configurations.filling import Filling
-from osiris_core.errors import ConfigError, Problem
-from osiris_core.manifest_problems import WORDS, path_in
-from osiris_core.suggestion import did_you_mean
+from osiris_core.errors import ConfigError
+from osiris_core.pydantic_words import findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,33 +39,8 @@ def validated(tree: ConfigurationTree, model: type[M], values: Mapping[str, str]
     except ValidationError as exc:
         told = tuple(f"{problem.key}." for problem in problems)
         # What has no value yet, or not the right one, is told once, and by who knows more.
-        found = model_problems(exc, model, data, tree)
+        found = [tree.problem(item.message, item.path, item.hint) for item in findings(exc, data, model)]
         problems += [problem for problem in found if not any(key.startswith(f"{problem.key}.") for key in told)]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file or "", problem.line or 0)))
     return made
-
-
-def model_problems(
-    error: ValidationError, model: type[BaseModel], data: dict[str, Any], tree: ConfigurationTree
-) -> list[Problem]:
-    """The findings of pydantic in our words, each place once."""
-    found: dict[tuple[str | int, ...], Problem] = {}
-    for item in error.errors(include_url=False, include_input=False):
-        path = path_in(data, item["loc"])
-        message = WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
-        hint = None
-        if item["type"] == "extra_forbidden":
-            owner: Any = model
-            for part in path[:-1]:
-                owner = below(owner, part)
-            inner = model_of(owner)
-            hint = did_you_mean(str(path[-1]), inner.model_fields) if inner is not None else None
-        found.setdefault(tuple(path), tree.problem(message, path, hint))
-    # A member of a union that was not meant complains about the whole value beside the one that was.
-    paths = list(found)
-    return [
-        problem
-        for path, problem in found.items()
-        if not path or not any(len(other) > len(path) and other[: len(path)] == path for other in paths)
-    ]

@@ -114,12 +114,12 @@ class Workspace:
     def outputs(self, config: CommandConfig) -> dict[str, Any]:
         """The declared outputs; every one that is missing is named in one error."""
         files = {name: self.root / safe_relative(output.path) for name, output in config.outputs.items()}
-        missing = [f"{name} ({config.outputs[name].path})" for name, path in files.items() if not self._has(path)]
-        if missing:
-            raise self._error(
-                f"the command succeeded but did not write the output {', '.join(missing)}; there is: {self.listing()}",
-                missing=missing,
-            )
+        unfit = {f"{name} ({config.outputs[name].path})": path for name, path in files.items() if not self._has(path)}
+        missing = [shown for shown, path in unfit.items() if not os.path.lexists(path)]
+        said = [f"did not write the output {', '.join(missing)}; there is: {self.listing()}"] if missing else []
+        said += [f"output {shown} {_unfit(path)}" for shown, path in unfit.items() if shown not in missing]
+        if said:
+            raise self._error(f"the command succeeded, but {'; '.join(said)}", missing=list(unfit))
         read: dict[str, Any] = {}
         for name, path in files.items():
             from osiris_core.drivers.command_tables import UnreadableOutput, read_output
@@ -215,6 +215,13 @@ class Workspace:
 
     def _error(self, message: str, **details: Any) -> StepError:
         return StepError(message, step_id=self._step_id, details=details)
+
+
+def _unfit(path: Path) -> str:
+    """Why what is there is no file of the working directory."""
+    if path.is_symlink():
+        return f"is a link to {os.readlink(path)}, which is no file of the working directory"  # noqa: PTH115
+    return "is a folder" if path.is_dir() else "is no file of the working directory"
 
 
 def _files_below(path: Path) -> Iterator[Path]:

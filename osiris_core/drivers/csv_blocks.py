@@ -44,6 +44,12 @@ class Dialect:
             parts.append(whole_line + mark + rb"[^\r\n]*")
         return re.compile(b"|".join(parts)) if parts else None
 
+    def quoted_spans(self, data: bytes) -> list[tuple[int, int]]:
+        """Where its quoted fields begin and end, in data that begins with a record."""
+        marks = [mark.encode() for mark in (self.quote, self.comment) if mark]
+        pattern = self.tokens() if any(mark in data for mark in marks) else None
+        return [match.span(1) for match in pattern.finditer(data) if match[1] is not None] if pattern else []
+
     def _quoted(self) -> bytes:
         quote = re.escape((self.quote or "").encode())
         before = rb"(?<![^\r\n" + re.escape(self.delimiter.encode()) + rb"]" + quote + rb")"
@@ -90,13 +96,11 @@ class BlockCutter:
     ) -> None:
         self._stream, self._pending = stream, first
         self._block_bytes = block_bytes
-        self._tokens = dialect.tokens()
+        self._dialect = dialect
         self._quote = (dialect.quote or "\0").encode()
-        self._comment = dialect.comment.encode() if dialect.comment else None
         self._newline: bytes | None = None
         self._openers = {dialect.delimiter.encode(), self._quote, b"\r", b"\n"}
-        self._plain = not dialect.comment and dialect.escape in (None, dialect.quote) and len(self._quote) == 1
-        self._plain = self._plain and len(dialect.delimiter.encode()) == 1
+        self._plain = not dialect.comment and dialect.escape in (None, dialect.quote)
 
     def __iter__(self) -> Iterator[bytes]:
         wanted_bytes = self._block_bytes
@@ -109,7 +113,7 @@ class BlockCutter:
                 self._newline = b"\n" if b"\n" in data else b"\r"
             cut = len(data) if ended else self._cut(data)
             if ended:
-                self._check_closed(data)
+                check_closed(data, self._dialect)
             if cut == 0:
                 wanted_bytes = 2 * len(data)
                 if len(data) >= MAX_RECORD_BYTES:
@@ -133,16 +137,11 @@ class BlockCutter:
         self._pending = b"".join(parts)
         return False
 
-    def _spans(self, data: bytes) -> list[tuple[int, int]]:
-        if self._tokens is None or (self._quote not in data and (self._comment is None or self._comment not in data)):
-            return []
-        return [match.span(1) for match in self._tokens.finditer(data) if match[1] is not None]
-
     def _cut(self, data: bytes) -> int:
         """Behind the last line end that is not quoted; 0 if there is none."""
         if self._quote in data and (end := self._sure_cut(data)):
             return end
-        spans = self._spans(data)
+        spans = self._dialect.quoted_spans(data)
         end = data.rfind(self._newline or b"\n") + 1
         while end and spans:
             start, stop = spans[-1]
@@ -170,13 +169,21 @@ class BlockCutter:
                 return end + 1
         return 0
 
-    def _check_closed(self, data: bytes) -> None:
-        spans = self._spans(data)
-        if spans and spans[-1][1] == len(data):
-            start, stop = spans[-1]
-            body = data[start + 1 : stop]
-            if not body.endswith(self._quote) or (len(body) - len(body.rstrip(self._quote))) % 2 == 0:
-                raise BrokenRecord("a quoted field is opened and never closed", data, start)
+
+def check_closed(data: bytes, dialect: Dialect) -> None:
+    """
+    Data that begins with a record and ends with the text.
+
+    Raises:
+        BrokenRecord: Its last quoted field is never closed.
+    """
+    spans = dialect.quoted_spans(data)
+    if spans and spans[-1][1] == len(data):
+        quote = (dialect.quote or "").encode()
+        start, stop = spans[-1]
+        body = data[start + 1 : stop]
+        if not body.endswith(quote) or (len(body) - len(body.rstrip(quote))) % 2 == 0:
+            raise BrokenRecord("a quoted field is opened and never closed", data, start)
 
 
 def drop_comments_and_mark_blanks(data: bytes, dialect: Dialect, columns: int) -> bytes:

@@ -31,7 +31,7 @@ def open_utf8(path: str, encoding: str, compression: str) -> ByteStream:
     UTF-8 itself is passed on unchecked: whoever parses it checks it.
 
     Raises:
-        LookupError: There is no such codec (`check_codec` says so beforehand).
+        LookupError: There is no such codec (a `TextCodec` is one).
         UnreadableText: The text is UTF-16 and nothing says so; from `read`: a byte that cannot be decoded, a broken
             or truncated archive.
     """
@@ -44,14 +44,6 @@ def open_utf8(path: str, encoding: str, compression: str) -> ByteStream:
     except BaseException:
         raw.close()
         raise
-
-
-def check_codec(name: str) -> None:
-    """Raise ValueError if there is no Python codec of that name."""
-    try:
-        codecs.lookup(name)
-    except LookupError as exc:
-        raise ValueError("unknown encoding; any Python codec will do, for example cp1250") from exc
 
 
 def _real_encoding(codec: str, head: bytes) -> tuple[str, int]:

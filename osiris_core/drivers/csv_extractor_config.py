@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - pydantic needs it at run time
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from osiris_core.drivers.csv_blocks import Dialect
-from osiris_core.drivers.csv_encoding import check_codec
+from osiris_core.drivers.csv_settings import Mark, TextCodec, check_different
 from osiris_core.drivers.csv_types import named_type
 from osiris_core.paths import InputPath  # noqa: TC001 - pydantic needs it at run time
 
@@ -26,14 +27,12 @@ class CsvExtractorConfig(BaseModel):
         default=None,
         description="A filesystem connection. Accepted only: its base_dir is in `path` before the step runs.",
     )
-    delimiter: str = Field(default=",", min_length=1, max_length=1, description="The character between fields.")
-    quote: str | None = Field(
-        default='"', min_length=1, max_length=1, description="The quote character; null for none."
+    delimiter: Mark = Field(default=",", description="The character between fields.")
+    quote: Mark | None = Field(default='"', description="The quote character; null for none.")
+    escape: Mark | None = Field(default=None, description="The escape character; by default a quote is doubled.")
+    encoding: TextCodec = Field(
+        default="utf-8", description="Any Python codec. A byte-order mark of UTF-16 wins over it."
     )
-    escape: str | None = Field(
-        default=None, min_length=1, max_length=1, description="The escape character; by default a quote is doubled."
-    )
-    encoding: str = Field(default="utf-8", description="Any Python codec. A byte-order mark of UTF-16 wins over it.")
     header: bool | int = Field(
         default=True,
         description="true: the first row; false: none, columns are named 0, 1, …; a number: that row, from 0.",
@@ -52,9 +51,7 @@ class CsvExtractorConfig(BaseModel):
         default=None, description="More texts that mean a missing value, in text columns too; a mapping: by column."
     )
     skip_blank_lines: bool = Field(default=True, description="false: a blank line is a row of nulls.")
-    comment: str | None = Field(
-        default=None, min_length=1, max_length=1, description="The rest of a line behind this character is ignored."
-    )
+    comment: Mark | None = Field(default=None, description="The rest of a line behind this character is ignored.")
     compression: Literal["infer", "none", "gzip", "bz2", "zstd", "xz", "zip"] | None = Field(
         default="infer", description="infer: by the end of the file's name."
     )
@@ -73,10 +70,12 @@ class CsvExtractorConfig(BaseModel):
             raise ValueError("a row number counts from 0")
         return value
 
-    @field_validator("encoding", mode="after")
+    @field_validator("columns", mode="after")
     @classmethod
-    def _known_codec(cls, value: str) -> str:
-        check_codec(value)
+    def _once_each(cls, value: list[str] | None) -> list[str] | None:
+        twice = [name for name, count in Counter(value).items() if count > 1]
+        if twice:
+            raise ValueError(f"named more than once: {', '.join(twice)}")
         return value
 
     @field_validator("dtype", mode="after")
@@ -85,6 +84,13 @@ class CsvExtractorConfig(BaseModel):
         for name in (value or {}).values():
             named_type(name)
         return value
+
+    @model_validator(mode="after")
+    def _different_marks(self) -> Self:
+        escape = None if self.escape == self.quote else self.escape
+        marks = {"delimiter": self.delimiter, "quote": self.quote, "escape": escape, "comment": self.comment}
+        check_different(marks)
+        return self
 
     @property
     def dialect(self) -> Dialect:

@@ -7,6 +7,8 @@ read, so that types are settled before anybody sees a row.
 
 from __future__ import annotations
 
+import io
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -134,9 +136,7 @@ class CsvPasses:
     def _ragged_in(self, data: bytes, line: int) -> Iterator[tuple[int, int]]:
         dialect = self._config.dialect
         data = drop_comments_and_mark_blanks(data, dialect, len(self.names))
-        text = data.decode("utf-8", "replace").splitlines(keepends=True) if b"\n" not in data else None
-        lines = text or [part + "\n" for part in data.decode("utf-8", "replace").split("\n")]
-        reader, before = python_reader(iter(lines), dialect), 0
+        reader, before = python_reader(io.StringIO(data.decode("utf-8", "replace"), newline=""), dialect), 0
         for fields in reader:
             if fields and len(fields) != len(self.names) and not (len(fields) == 1 and fields[0] in ("", "\r")):
                 yield line + before, len(fields)
@@ -243,6 +243,8 @@ class CsvPasses:
 
         if config.comment or not config.skip_blank_lines:
             data = drop_comments_and_mark_blanks(data, config.dialect, len(self.names))
+        if data.startswith(BOM_UTF8):
+            data = BOM_UTF8 + data  # Arrow takes one away from whatever it reads; this one is text.
         try:
             table = pc.read_csv(
                 cast("Any", pa.BufferReader(data)),

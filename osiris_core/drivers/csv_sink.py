@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from osiris_core.errors import naming
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -42,15 +44,17 @@ class TextSink:
         """
         view = memoryview(data)
         out = view if self._encoder is None else memoryview(self._encoder.encode(str(view, "utf-8")))
-        while out:
-            written = self._file.write(out)
-            out = out[len(out) if written is None else written :]
+        with naming(self._path):
+            while out:
+                written = self._file.write(out)
+                out = out[len(out) if written is None else written :]
 
     def close(self) -> None:
         """Everything is in the file beside."""
-        if self._file is not self._raw:
-            self._file.close()
-        self._raw.close()
+        with naming(self._path):
+            if self._file is not self._raw:
+                self._file.close()
+            self._raw.close()
 
     def commit(self) -> None:
         """Move the closed file into place."""

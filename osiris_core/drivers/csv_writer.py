@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from osiris_core.drivers.csv_encoding import check_codec
+from osiris_core.drivers.csv_settings import Mark, TextCodec, check_different
 from osiris_core.drivers.csv_sink import TextSink
 from osiris_core.drivers.csv_text import Format, Quoting, Unquotable, as_text
 from osiris_core.drivers.writing import make_folder_of, only_table
@@ -39,13 +39,13 @@ class CsvWriterConfig(BaseModel):
         default=None,
         description="A filesystem connection. Accepted only: its base_dir is in `path` before the step runs.",
     )
-    delimiter: str = Field(default=",", min_length=1, max_length=1, description="The character between fields.")
+    delimiter: Mark = Field(default=",", description="The character between fields.")
     newline: Literal["lf", "crlf"] = Field(default="lf", description="The end of a row.")
     quoting: Quoting = Field(
         default="minimal", description="Which fields are quoted; none: a text that needs it is an error."
     )
-    quote: str = Field(default='"', min_length=1, max_length=1, description="The quote character.")
-    encoding: str = Field(
+    quote: Mark = Field(default='"', description="The quote character.")
+    encoding: TextCodec = Field(
         default="utf-8", description="Any Python codec; a character that it does not have is an error."
     )
     header: bool = Field(default=True, description="Write the column names first.")
@@ -57,11 +57,10 @@ class CsvWriterConfig(BaseModel):
         description="Accepted because compiled manifests carry it; rows are written in larger pieces.",
     )
 
-    @field_validator("encoding", mode="after")
-    @classmethod
-    def _known_codec(cls, value: str) -> str:
-        check_codec(value)
-        return value
+    @model_validator(mode="after")
+    def _different_marks(self) -> Self:
+        check_different({"delimiter": self.delimiter, "quote": self.quote})
+        return self
 
     @property
     def format(self) -> Format:
@@ -73,8 +72,9 @@ class CsvWriter:
     """
     Writes its one input table to a CSV file, columns in their order. The file appears whole or not at all.
 
-    A null is nothing, an empty text is "". Floats are written in their shortest exact form (1.0 stays 1.0), bools as
-    true and false, timestamps as ISO 8601, binary as base64, lists and structs as JSON.
+    A null is nothing, an empty text is "". In a table of one column both are "", because nothing would be a blank
+    line, which is no row to most readers: `na_rep` tells them apart there. Floats are written in their shortest exact
+    form (1.0 stays 1.0), bools as true and false, timestamps as ISO 8601, binary as base64, lists and structs as JSON.
     """
 
     Config = CsvWriterConfig

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 
 import duckdb
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from osiris_core.drivers.duckdb_inputs import register_inputs
+from osiris_core.drivers.duckdb_statements import check_values, gives_rows, text_of, values_of
 from osiris_core.drivers.duckdb_types import WideIntegers, plain_select, unique_names
 from osiris_core.duckdb_session import Fault, open_duckdb, read_fault
 from osiris_core.errors import FailureClass, StepError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 BATCH_ROWS = 16_384
 SHOWN_LINE_CHARS = 120
 _REFUSED = re.compile(r"disabled (by|through) configuration|configuration has been locked")
-_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 
 
 class DuckDBProcessorConfig(BaseModel):
@@ -38,6 +38,10 @@ class DuckDBProcessorConfig(BaseModel):
         min_length=1,
         description="SQL; inputs are tables under their input names. Of several statements (`;` between them) the last "
         "one gives the rows.",
+    )
+    values: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What `$name` in the query stands for: a text, number, boolean, null or list of these, never SQL.",
     )
     threads: int | None = Field(
         default=None,
@@ -54,10 +58,18 @@ class DuckDBProcessorConfig(BaseModel):
         description="Accepted because compiled Osiris manifests carry it; there is no other mode and nothing reads it.",
     )
 
+    @model_validator(mode="after")
+    def _every_value_has_a_place(self) -> Self:
+        check_values(self.query, self.values)
+        return self
+
 
 class DuckDBProcessor:
     """
     Runs SQL over the tables of earlier steps and hands the result on as `df`.
+
+    What comes from outside belongs into `values`: `values: {since: "${params.since}"}` is `$since` in the query,
+    whatever characters it has.
 
     Every input is a table under its input name; a name that is no plain word is written in double quotes. No
     input is needed. A JSON input that is a list of objects is a table of their keys; any other JSON value is a
@@ -112,7 +124,7 @@ config:
         connection = open_duckdb(ctx, threads=config.threads, locked=not config.allow_files, errors_as_json=True)
         try:
             ctx.metric("rows_read", register_inputs(connection, step_id, inputs))
-            query = _Query(config.query, connection, list(inputs), ctx)
+            query = _Query(config.query, config.values, connection, list(inputs), ctx)
             return {"df": query.result()}
         except BaseException:
             connection.close()
@@ -122,9 +134,16 @@ config:
 class _Query:
     """One query text on one connection: runs its statements, and explains errors by their place in the text."""
 
-    def __init__(self, text: str, connection: duckdb.DuckDBPyConnection, inputs: list[str], ctx: StepContext) -> None:
+    def __init__(
+        self,
+        text: str,
+        values: Mapping[str, Any],
+        connection: duckdb.DuckDBPyConnection,
+        inputs: list[str],
+        ctx: StepContext,
+    ) -> None:
         self._bytes = text.encode()
-        self._text = text
+        self._text, self._values = text, values
         self._connection = connection
         self._inputs = inputs
         self._ctx = ctx
@@ -138,15 +157,15 @@ class _Query:
         """
         with self._explained():
             statements = self._connection.extract_statements(self._text)
-        if not statements or not _gives_rows(statements[-1]):
+        if not statements or not gives_rows(statements[-1]):
             self._fail("the query must end with a statement that gives rows (SELECT ...); its last one gives none")
         start = 0
         for statement in statements:
             self._ctx.raise_if_cancelled()
-            text = _text_of(statement)
+            text = text_of(statement)
             start = max(self._bytes.find(text.encode(), start), start)
             with self._explained(statement, start):
-                relation = self._connection.sql(text)
+                relation = self._connection.sql(text, params=values_of(statement, self._values))
             if statement is not statements[-1]:
                 start += len(text.encode())
         return self._stream(relation, statements[-1], start)
@@ -206,7 +225,7 @@ class _Query:
             return fault
         prefix = "EXPLAIN "
         try:
-            self._connection.execute(prefix + _text_of(statement))
+            self._connection.execute(prefix + text_of(statement), values_of(statement, self._values))
         except duckdb.Error as exc:
             again = read_fault(exc)
             if again.message == fault.message and again.position is not None:
@@ -241,6 +260,8 @@ class _Query:
             ), FailureClass.OUT_OF_MEMORY
         if "No space left on device" in fault.message:
             return f"no disk space for the query's spill: {fault.message}", FailureClass.RESOURCE_DENIED
+        if "Unexpected prepared parameter" in fault.message:
+            return "a view or macro cannot hold a $value; make it a temporary table", FailureClass.USER_ERROR
         if fault.missing_table is not None:
             return self._missing_table(fault, fault.missing_table), FailureClass.USER_ERROR
         return fault.message, FailureClass.USER_ERROR
@@ -254,27 +275,6 @@ class _Query:
         made = [near for near in fault.candidates if not near.startswith(("pg_", "duckdb_", "sqlite_"))]
         hint = did_you_mean(name, [*self._inputs, *made])
         return f"there is no table '{name}'; {f'{hint} ' if hint else ''}({known})"
-
-
-def _text_of(statement: duckdb.Statement) -> str:
-    """Without the blanks before it, from which some versions of DuckDB count positions, and others do not."""
-    return statement.query.lstrip()
-
-
-def _gives_rows(statement: duckdb.Statement) -> bool:
-    if statement.expected_result_type == [duckdb.ExpectedResultType.QUERY_RESULT]:
-        return True
-    # PIVOT is several statements to DuckDB. A writing statement counts its rows unless it is told to return them.
-    return statement.type == duckdb.StatementType.MULTI or (
-        statement.type
-        in {
-            duckdb.StatementType.INSERT,
-            duckdb.StatementType.UPDATE,
-            duckdb.StatementType.DELETE,
-            duckdb.StatementType.MERGE_INTO,
-        }
-        and _RETURNING.search(statement.query) is not None
-    )
 
 
 def _drawn(text: bytes, position: int, length: int, redactor: Redactor) -> tuple[int, int, str]:

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from osiris_core.drivers.command_process import Finished
     from osiris_core.step_context import StepContext
 
-WORDS = ["python", "call"]
-"""What stands where a command has its words."""
-
 
 @dataclass
 class Outcome:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from osiris_core.drivers.writing import make_folder_of, only_table
-from osiris_core.errors import FailureClass, StepError
+from osiris_core.errors import FailureClass, StepError, naming
 from osiris_core.paths import InputPath, OutputPath  # noqa: TC001 - pydantic resolves the fields' types
 from osiris_core.suggestion import did_you_mean
 from osiris_core.tables import SpilledTable
@@ -184,7 +184,7 @@ config:
         make_folder_of(target, step_id, create_dirs=config.create_dirs)
         temporary = target.with_name(f".{uuid4().hex}.tmp")
         try:
-            with _explained(step_id, str(target)):
+            with _explained(step_id, str(target)), naming(target):
                 rows = _write(temporary, table, config, ctx)
             ctx.raise_if_cancelled()
             temporary.replace(target)

@@ -21,7 +21,7 @@ WHERE c.relname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 # A domain is what it is made of.
 _COLUMNS = """\
 SELECT a.attname::text, b.typname::text, (CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)::int4,
-  a.attnotnull, a.attgenerated <> '' OR a.attidentity = 'a', b.oid >= 16384, b.typsend::text,
+  a.attgenerated <> '' OR a.attidentity = 'a', b.oid >= 16384, b.typsend::text,
   format_type(a.atttypid, -1)
 FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
@@ -54,7 +54,6 @@ class TableColumn:
     name: str
     type_name: str
     typmod: int
-    is_not_null: bool
     is_made_by_server: bool
     is_own: bool
     sender: str

@@ -5,7 +5,6 @@ three phases, journal and limits; what differs is the one step in the middle.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from osiris_core.config import BaseBackendConfig
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     import os
 
     from osiris_core.models.result import ModelRunResult
-
-log = logging.getLogger("osiris.model_run")
 
 
 def execute_model(

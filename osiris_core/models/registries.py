@@ -67,8 +67,6 @@ PIPELINES = PluginRegistry(
     "execute",
 )
 
-REGISTRIES = (RUN_BACKENDS, CONFIGS, POSTPROCESSORS, POSTPROCESSOR_CONFIGS, PIPELINES)
-
 
 def get_available_backends() -> Mapping[str, type[Any]]:
     """Run backends by name; a class is loaded when it is asked for."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osiris_core.errors import ConfigError, Problem
-from osiris_core.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic import BaseModel, ValidationError
+    from pydantic import BaseModel
 
 M = TypeVar("M", bound="BaseModel")
 
@@ -28,19 +27,13 @@ def configured(model: type[M], name: str, settings: Mapping[str, Any]) -> M:
     """
     from pydantic import ValidationError
 
+    from osiris_core.pydantic_words import findings
+
+    data = dict(settings)
     try:
-        return model.model_validate(dict(settings))
+        return model.model_validate(data)
     except ValidationError as exc:
-        raise SettingsError(problems_of(exc, model, name)) from None
-
-
-def problems_of(error: ValidationError, model: type[BaseModel], name: str) -> list[Problem]:
-    """What is wrong, a problem a setting, with the nearest key for one that does not exist."""
-    problems = []
-    for item in error.errors(include_url=False, include_input=False):
-        key = ".".join(map(str, item["loc"]))
-        unknown = item["type"] == "extra_forbidden"
-        hint = did_you_mean(key, model.model_fields) if unknown else None
-        message = "there is no such key" if unknown else item["msg"].removeprefix("Value error, ")
-        problems.append(Problem(message, key=f"{name}.{key}" if key else name, hint=hint))
-    return problems
+        raise SettingsError(
+            Problem(found.message, key=f"{name}.{found.key}" if found.path else name, hint=found.hint)
+            for found in findings(exc, data, model)
+        ) from None

@@ -10,7 +10,7 @@ from osiris_core.attempt import Place, Share, StepRunner
 from osiris_core.cancellation import CancelToken
 from osiris_core.driver import config_model
 from osiris_core.journal import JOURNAL_NAME, Journal, read_events
-from osiris_core.lifting import SecretLifter, marked_secret_fields
+from osiris_core.lifting import lift, marked_secret_fields
 from osiris_core.paths import with_path_defaults
 from osiris_core.plan import StepPlan
 from osiris_core.redaction import Redactor
@@ -56,7 +56,7 @@ def run_driver(
     model = config_model(driver)
     values = {f"given-{number}": value for number, value in enumerate(secrets)}
     marked = marked_secret_fields(model) if model is not None else frozenset()
-    settings = SecretLifter("step", marked, values).lift(with_path_defaults(model, config) if model else dict(config))
+    settings = lift(with_path_defaults(model, config) if model else dict(config), "@step.config", marked, values)
     redactor = Redactor(values.values())
     if environment is None:
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(directory)}

@@ -1,4 +1,4 @@
-"""What people who had not seen the code found around remote runs, so that it stays mended."""
+"""Runs elsewhere as callers live with them: threads, processes, links, leftovers, places that take long."""
 
 from __future__ import annotations
 

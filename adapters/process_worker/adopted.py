@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from adapters.process_gc import token_of
+from adapters.process_worker.gc import token_of
 from osiris_core.process_scan import process_entries
 from remote.sandbox import Fate
 

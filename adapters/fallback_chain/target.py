@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from purgatory import SyncCircuitBreakerFactory
 from purgatory.domain.model import OPENED, OpenedState
 
-from adapters.fallback_rules import OF_THE_TARGET
+from adapters.fallback_chain.rules import OF_THE_TARGET
 from osiris_core.errors import AdapterNotInstalled, ExecutionError, OsirisError
 from osiris_core.factory import AdapterFactory
 
