@@ -9,7 +9,6 @@ from adapters.e2b_cloud.account import MISSING_KEY_HINT, Account, key_of
 from adapters.e2b_cloud.check import host_problems, own_problems
 from adapters.e2b_cloud.config import E2BConfig
 from adapters.e2b_cloud.creation import Wanted
-from adapters.e2b_cloud.errors import translate
 from adapters.e2b_cloud.lifetime import Lifetime
 from adapters.e2b_cloud.loop import PrivateLoop
 from adapters.e2b_cloud.metadata import run_metadata
@@ -17,8 +16,9 @@ from adapters.e2b_cloud.network import HostUnknown, Reach, is_open, network_opti
 from adapters.e2b_cloud.sandbox import E2BSandbox
 from adapters.e2b_cloud.sweep import find_leftovers
 from adapters.e2b_cloud.templates import set_up, template_name, with_packages
-from osiris_core.errors import FailureClass, PreparationError, Problem, RunCancelled
+from osiris_core.errors import FailureClass, PreparationError, Problem
 from osiris_core.secrets import substitute
+from osiris_core.session import SessionLayout, made_elsewhere, read_json
 from remote.adapter import RemoteAdapter
 from remote.sandbox import SandboxError
 
@@ -60,16 +60,42 @@ timeout: 1800
     def unusable(self) -> str | None:
         try:
             account = _account(self.config, {})
-            with translate("E2B cannot be used", account.redactor, account.address):
+            with account.errors("E2B cannot be used"):
                 PrivateLoop.shared().run(account.sandboxes.list(limit=1).next_items())
         except SandboxError as exc:
             return str(exc)
         return None
 
     def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:
-        if key_of(self.config, {}) is None:  # whoever has no account left nothing in it
+        if key_of(self.config, {}) is None:
+            self._miss_nothing(session_dirs)
             return []
         return find_leftovers(_account(self.config, {}), session_dirs)
+
+    @property
+    def far_end(self) -> tuple[str, ...]:
+        config = self.config
+        return (key_of(config, {}) or "", config.domain or "", config.api_url or "")
+
+    def _miss_nothing(self, session_dirs: Iterable[Path]) -> None:
+        """
+        Raises:
+            SandboxError: A run may have left a sandbox in the account that there is no key for.
+        """
+        for folder in session_dirs:
+            run = read_json(SessionLayout(folder).run_file) or {}
+            if run.get("adapter") != self.name or not made_elsewhere(run):
+                continue
+            try:
+                config = E2BConfig(**run.get("config", {}))
+            except ValueError:  # an older version's
+                continue
+            if type(self)(config).far_end == self.far_end:
+                message = (
+                    f"the run in {folder} may have left a sandbox, and there is no API key to ask E2B "
+                    f"({MISSING_KEY_HINT}; osiris runs gc --config takes the configuration that it had)"
+                )
+                raise SandboxError(message, failure_class=FailureClass.USER_ERROR)
 
     def check(self, prepared: PreparedRun, context: ExecutionContext) -> None:
         problems: list[Problem] = []
@@ -91,19 +117,15 @@ timeout: 1800
             if run.host is not None:
                 run.host.emit("log", level=level, message=message, stream="e2b")
 
-        def check() -> None:
-            if run.cancel_reason is not None:
-                raise RunCancelled(f"the run was cancelled: {run.cancel_reason}")
-
         password = _proxy_password(self.config, context)
         return E2BSandbox(
             _account(self.config, context.environment, *([password] if password is not None else [])),
             self.config,
             self._wanted(run, context, token, password, say),
             say=say,
-            check=check,
+            cancel_reason=lambda: run.cancel_reason,
             facts=facts,
-            record=lambda pid: session.record(worker_pid=pid),
+            record=session.record,
         )
 
     def _wanted(
@@ -138,6 +160,7 @@ timeout: 1800
             network=network,
             requirements=config.requirements,
             apt_packages=config.apt_packages,
+            python_version=config.python_version,
             cpu=config.cpu,
             memory_mb=config.memory_mb,
             user=config.user,

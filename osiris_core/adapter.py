@@ -412,7 +412,8 @@ class ExecutionAdapter(AdapterHooks):
                 if phase == "collect":
                     run.left_behind = run.left_behind or str(exc)
                 interrupt = exc if isinstance(exc, KeyboardInterrupt) else interrupt
-        if run.left_behind is None and run.session.has_something_elsewhere:
+        is_kept = bool(run.session.recorded.get("kept"))
+        if run.left_behind is None and run.session.has_something_elsewhere and not is_kept:
             with suppress(OSError):
                 run.session.record(freed=True)
         return interrupt

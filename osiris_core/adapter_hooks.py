@@ -72,6 +72,14 @@ class AdapterHooks(ABC):
         """
         return None
 
+    @property
+    def far_end(self) -> tuple[str, ...]:
+        """
+        What of its settings decides where its places are (an account, a server). What is left is looked for once at
+        each far end that runs were sent to.
+        """
+        return ()
+
     def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - optional
         """
         What runs of this machine left in this adapter's places, and no live process owns. Removes nothing.

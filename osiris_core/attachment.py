@@ -46,7 +46,10 @@ class Attachment:
         unknown = look_up_known(prepared, context)
         self._session = Session.reopen(context.session_dir)
         recorded = self._session.recorded
-        self.run = Run(prepared, self._session, attached=True, error=recorded.get("error"))
+        # Of a place that could not be asked, what became of the run there is still to be heard.
+        self._is_left = bool(recorded.get("left"))
+        error = None if self._is_left else recorded.get("error")
+        self.run = Run(prepared, self._session, attached=True, error=error)
         self.run.extra |= {**recorded.get("facts", {}), "attached": True}
         if unknown and adapter.outlives_controller:
             self.run.extra["values_not_here"] = unknown
@@ -93,7 +96,7 @@ class Attachment:
     def _go_on(self, told: Aftermath) -> None:
         run = self.run
         assert run.host is not None
-        if told.host_end is not None:  # only the report is missing
+        if told.host_end is not None and not self._is_left:  # only the report is missing
             run.told_end, run.error = True, told.host_end.get("error")
             failure = error_of(run.error or {})
             run.summary = told.summary() if told.ended else told.conclude(failure, run.redactor)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from remote.config import RemoteConfig
     from remote.file_transport import FileTransport
     from remote.pipe_transport import FolderFiles, PipeTransport
-    from remote.sandbox import BatchSandbox, Fate, Sandbox, SandboxError, Transport, TransportClosed
+    from remote.sandbox import BatchSandbox, Fate, Sandbox, SandboxError, Transport, TransportClosed, Unreachable
 else:
     _PLACES = {
         "AdapterRunBackend": "osiris_core.models.run_backend",
@@ -83,6 +83,7 @@ else:
         "SlurmRunBackend": "osiris_core.models.run_backend",
         "Transport": "remote.sandbox",
         "TransportClosed": "remote.sandbox",
+        "Unreachable": "remote.sandbox",
         "get_available_backends": "osiris_core.models.registries",
         "get_available_configs": "osiris_core.models.registries",
         "get_available_pipelines": "osiris_core.models.registries",
@@ -140,6 +141,7 @@ __all__ = [
     "SlurmRunBackend",
     "Transport",
     "TransportClosed",
+    "Unreachable",
     "get_available_backends",
     "get_available_configs",
     "get_available_pipelines",

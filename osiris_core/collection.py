@@ -44,7 +44,8 @@ class Run:
 
     `attached`: another controller, which is dead, started it; `told` is what the journal said then, `extra` what was
     known of its place. `told_end`: the journal has the host's last event already. `is_home`: what it left is here, as
-    far as it can be had. `left_behind`: why its place may still be there, and the run in it.
+    far as it can be had. `left_behind`: why its place may still be there, and the run in it. `is_left`: what it
+    made is in its place yet, which could not be asked; another controller may fetch it.
     """
 
     prepared: PreparedRun
@@ -62,6 +63,7 @@ class Run:
     told_end: bool = False
     is_home: bool = False
     left_behind: str | None = None
+    is_left: bool = False
     told: Aftermath | None = None
     steps_end_ts: str = ""
     executed: threading.Event = field(default_factory=threading.Event)
@@ -144,6 +146,8 @@ def collect_run(run: Run, adapter: str, *, publish_dir: str | None, compress: bo
         try:
             report = RunReport(_report(run, adapter, published))
             write_json(session.layout.status_file, report.to_json())
+            if session.recorded.get("left") and not run.is_left:  # with its report, and not before, it is over
+                session.record(left=False)
         except OSError as exc:
             run.fail(exc)
             report = RunReport(_report(run, adapter, published))

@@ -62,11 +62,18 @@ class EarlierRun:
 
     @property
     def report(self) -> RunReport | None:
-        """Its report, if it is over."""
+        """Its report, if it is over and what it left is home, or is given up."""
+        if self.is_left:
+            return None
         found = read_json(self.layout.status_file) or {}
         if found.get("status") in OVER and found.get("attempt") == self.recorded["attempt"] and "timings" in found:
             return RunReport(found)
         return None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its place could not be asked for what is in it, and was left as it was."""
+        return bool(self.recorded.get("left"))
 
     def clear_up(self) -> None:
         """Of a run that is over, what its controller only needed while it lasted is gone on return."""

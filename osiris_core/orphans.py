@@ -53,9 +53,12 @@ def end_earlier_attempt(session: Session) -> str | None:
     End what an earlier attempt in a session still has elsewhere; what to say when that cannot be done.
 
     Also of an attempt that has a report: its controller may have given up a place that it could not reach. What that
-    does from then on reaches nobody: its events and results are fetched by nobody any more.
+    does from then on reaches nobody: its events and results are fetched by nobody any more. What was kept for a
+    closer look stays.
     """
     recorded = session.earlier
+    if recorded.get("kept"):
+        return None
     try:
         end_place(session, recorded)
     except OsirisError as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
@@ -34,7 +34,9 @@ PACKING_LIMIT_S = 3600.0
 END_LIMIT_S = 5.0
 """How long after a worker said that its run is over the last events of it may take to come."""
 RECONNECTS = 3
-"""How often in a row a connection may break without one new event."""
+"""How often in a row a connection may break, and for how long it may do so, without one new event."""
+RECONNECT_LIMIT_S = 30.0
+RECONNECT_PAUSE_S = 0.05
 
 
 class FollowedRun:
@@ -100,9 +102,12 @@ class FollowedRun:
     def _note_hello(self, hello: Mapping[str, Any]) -> None:
         self._run.extra["worker"] = {name: hello.get(name) for name in ("version", "python", "packages")}
 
-    def _stop_if_cancelled(self) -> None:
+    def _heed_cancel(self) -> None:
         if self._cancelled is not None:
             raise RunCancelled(f"the run was cancelled: {self._cancelled}")
+
+    def _stop_if_cancelled(self) -> None:
+        self._heed_cancel()
         queued_s = self._turn.queued_s if self._turn is not None else 0.0
         if self._timeout_s is not None and monotonic() > self._started_s + queued_s + self._timeout_s:
             raise RunTimeout(f"the run took longer than {self._timeout_s:g} s to get its place")
@@ -110,18 +115,36 @@ class FollowedRun:
     def _over_breaks(self, work: Callable[[], T], broken: int = 0) -> T:
         """
         What `work` gives, again after each break of the connection, as long as the worker lives and gets on. How long
-        it may take to get on is for a scheduler to say, where there is one.
+        it may take to get on is for a scheduler to say, where there is one. A run that is cancelled by then has no need
+        of another connection: its place is freed.
         """
+        since_s = monotonic()
+        if broken and self._turn is None:
+            self._heed_cancel()
         while True:
             before = self._copies.last_seq
             try:
                 return work()
             except WorkerLost:
+                if self._turn is None:
+                    self._heed_cancel()
                 broken = 1 if self._copies.last_seq > before else broken + 1
-                if (broken > RECONNECTS and self._turn is None) or not self._sandbox.fate().running:
+                if broken == 1:
+                    since_s = monotonic()
+                is_hopeless = broken > RECONNECTS and monotonic() > since_s + RECONNECT_LIMIT_S
+                if (is_hopeless and self._turn is None) or not self._sandbox.fate().running:
                     raise
                 if self._turn is not None:
                     self._begin_again(self._turn)
+                elif broken > 1:
+                    self._pause(min(RECONNECT_PAUSE_S * 2**broken, 3.0), self._heed_cancel)
+
+    @staticmethod
+    def _pause(pause_s: float, check: Callable[[], None]) -> None:
+        until_s = monotonic() + pause_s
+        while monotonic() < until_s:
+            check()
+            sleep(0.05)
 
     def _begin_again(self, turn: Turn) -> bool:
         """Whether the worker was started again, and the run is in its next attempt."""

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from contextlib import suppress
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.aftermath import stopped_by
-from osiris_core.earlier_run import tell
 from osiris_core.errors import (
-    CollectError,
     ExecutionError,
     FailureClass,
     OsirisError,
 )
-from osiris_core.journal import read_events
-from osiris_core.logs import log_transfer
-from remote import folders
 from remote.bundle import IN_BAND_BYTES, pack_bundle, worker_argv
 from remote.client import WorkerLost
-from remote.followed_run import FollowedRun
-from remote.homecoming import Homecoming
 from remote.ordering import Order
 from remote.resume_files import earlier_files
+from remote.returning_run import ReturningRun
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
-    from osiris_core.aftermath import Aftermath
     from osiris_core.collection import Run
     from osiris_core.context import ExecutionContext
     from osiris_core.records import RunSummary
@@ -45,7 +35,7 @@ START_PAUSE_S = 1.0
 _WORTH_ANOTHER_TRY = (FailureClass.INFRA_LOST, FailureClass.PREEMPTED)
 
 
-class RemoteRun(FollowedRun):
+class RemoteRun(ReturningRun):
     """
     `drive` runs in one thread; `cancel` may come from any, also a signal handler. Then `bring_home` and `release`.
 
@@ -66,17 +56,7 @@ class RemoteRun(FollowedRun):
         self._make_sandbox = partial(make_sandbox, run, context, self._token)
         super().__init__(run, context, config, self._make_sandbox())
         self.session_dir = str(run.session.layout.root)
-        self.summary: RunSummary | None = None
-        self._context = context
         self._in_band = b""
-        self._placed = self._gone = False
-        self._home: Homecoming | None = None
-        self._at_home: dict[str, str] = run.session.recorded.get("at_home", {})
-        self._released = False
-        self._releasing = threading.Lock()
-        self._transfer = {"up_bytes": 0, "up_ms": 0.0, "down_bytes": 0, "down_ms": 0.0}
-        self._transfer |= run.extra.get("transfer", {})
-        run.extra["transfer"] = self._transfer
 
     def drive(self) -> RunSummary:
         """
@@ -150,25 +130,17 @@ class RemoteRun(FollowedRun):
                 if exc.failure_class not in _WORTH_ANOTHER_TRY or number == self._config.start_attempts:
                     raise
                 self._say(f"{exc}; the place is asked for once more", "warning")
-                self._pause(START_PAUSE_S * number)
+                self._pause(START_PAUSE_S * number, self._stop_if_cancelled)
                 self._take_away_what_was_made(exc)
                 self._take(self._make_sandbox())
         raise AssertionError("at least one attempt")
 
     def _take_away_what_was_made(self, failure: SandboxError) -> None:
-        """The answer may be all that was lost: what has the run's token by now is not made a second time."""
-        made = self._make_sandbox()
+        """The answer may be all that was lost: what was asked for is not there when it is asked for again."""
         try:
-            if made.adopt(None):
-                made.stop()
+            self._sandbox.stop()
         except SandboxError:
             raise failure from None
-
-    def _pause(self, pause_s: float) -> None:
-        until_s = monotonic() + pause_s
-        while monotonic() < until_s:
-            self._stop_if_cancelled()
-            sleep(0.05)
 
     def _name(self, native_id: str) -> None:
         """Write down what the place is called; nothing for one that is named later, when a scheduler has it."""
@@ -223,17 +195,6 @@ class RemoteRun(FollowedRun):
             facts["at_home"] = self._at_home
         self._session.record(**facts, prepared=self._run.prepared.to_json())
 
-    def _told(self) -> Aftermath:
-        """What our journal says by now."""
-        return tell(self._session.layout, self._run.prepared, self._session.attempt)
-
-    def _let_go(self) -> None:
-        """Leave everything as it is, for the next who tries."""
-        if self._transport is not None:
-            self._transport.close()
-        if self._trace is not None:
-            self._trace.close()
-
     # When it went wrong.
 
     def _explained(self, exc: Exception) -> Exception:
@@ -271,95 +232,3 @@ class RemoteRun(FollowedRun):
                 if summary.status != "cancelled" or self._cancelled is not None:
                     return summary
         return None
-
-    def _conclude(self, error: Exception) -> None:
-        if not isinstance(error, ExecutionError):
-            return
-        with suppress(OSError, ValueError):
-            stop = stopped_by(error.failure_class, str(error))
-            self.summary = self._told().conclude(error, self._run.redactor, stop=stop)
-            if self._turn is not None:
-                self._turn.overrule(self.summary, error)
-
-    # Home.
-
-    def bring_home(self) -> None:
-        """
-        Artifacts, checkpoints and the rest of the journal are in the session directory on return, verified.
-
-        Raises:
-            CollectError: They cannot be fetched, or are not what the engine said they are.
-        """
-        if (
-            not self._placed
-            or self._session.recorded.get("home")
-            or (self._transport is None and not self._run.attached)
-        ):
-            return
-        artifacts = self.summary.artifacts if self.summary is not None else []
-        if self._gone:
-            if artifacts:
-                raise CollectError("the place of the run is gone, and what its steps left with it")
-            return
-        if self._client is not None and not self._frugal:
-            self._client.dismiss()  # it leaves while its files are fetched, and need not be waited for afterwards
-        started_s = monotonic()
-        if self._home is None:
-            self._fetch()
-        if self._home is None:
-            return  # no engine ran there: what an earlier attempt left here stays
-        self._home.verify(artifacts)
-        steps = self.summary.steps if self.summary is not None else []
-        self._home.move_in(reused=[step.step_id for step in steps if step.status == "reused"])
-        self._session.record(home=True)
-        self._note_transfer("down", started_s)
-
-    def _fetch(self) -> None:
-        """Everything that the worker left is here, beside what was here before, and the journal is complete."""
-        home = Homecoming(self._session.layout, self._at_home)
-        if home.unpack(self._counted(self._sandbox.get(folders.SESSION_FOLDER)), self._config.max_result_bytes):
-            self._home = home
-            self._complete_journal(home.journal)
-
-    def _note_transfer(self, direction: str, started_s: float) -> None:
-        duration_ms = self._transfer[f"{direction}_ms"] = round((monotonic() - started_s) * 1000, 3)
-        log_transfer(self._context, direction, int(self._transfer[f"{direction}_bytes"]), duration_ms)
-
-    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._transfer["down_bytes"] += len(piece)
-            yield piece
-
-    def _complete_journal(self, journal: Path) -> None:
-        """Take over the events that did not come over the wire."""
-        if self._has_all_events:
-            return
-        before = self._copies.last_seq
-        for event in read_events(journal):
-            if event["origin"] == "engine" and event["attempt"] == self._session.attempt:
-                self._copies.take(event)
-        if self._copies.last_seq > before and self._run.error is not None:
-            error = ExecutionError(
-                self._run.error["message"],
-                failure_class=FailureClass(self._run.error["failure_class"]),
-                details=self._run.error["details"],
-            )
-            self._conclude(error)
-            self._run.summary = self.summary
-
-    def release(self) -> None:
-        """The place is gone on return, unless the configuration says `keep`. May be called twice."""
-        with self._releasing:
-            if not self._released:
-                self._release()
-                self._released = True
-
-    def _release(self) -> None:
-        try:
-            if self._placed and (kept := self._sandbox.stop(keep=self._config.keep)):
-                self._say(kept, "info")
-        except SandboxError as exc:  # what came home is home all the same
-            self._run.left_behind = str(exc)
-            self._say(str(exc), "warning")
-        finally:
-            self._let_go()

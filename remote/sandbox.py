@@ -75,13 +75,15 @@ class Sandbox(Protocol):
         python: The interpreter inside it.
         reads_in_place: Source paths of input files that are there without being sent, and where (mounts).
 
-    Three more may be there:
+    Four more may be there:
         elsewhere (bool): What is made goes on when this machine loses its power; true where nothing is said.
         frugal (bool): Each message to the worker is a request that takes its time and is counted. A small package then
             goes in front of the first message, without `put`; the worker says how it is and what the run came to
             unasked, and packs what comes home into one file (`folders.RESULT_FILE`) for `get`.
         site (str): Whose place it is: which engine's, of several that could be asked. From another one's word that
             there is no such place nothing follows.
+        leave(): Where a place lives only as long as its controller prolongs its life: ends that; the place stays for
+            whoever comes later.
     """
 
     work_dir: PurePosixPath
@@ -112,6 +114,9 @@ class Sandbox(Protocol):
         `work_dir/folder` as a tar stream; its members' names start with the folder's own last name.
 
         Works also when the worker is dead. Nothing of it is held in memory.
+
+        Raises:
+            Unreachable: The place cannot be asked now; what is in it is not given up for that.
         """
 
     def fate(self) -> Fate:
@@ -185,3 +190,7 @@ class SandboxError(ExecutionError):
     """A sandbox cannot be had, reached or kept. The message names the remedy, `failure_class` whose fault it is."""
 
     failure_class = FailureClass.INFRA_LOST
+
+
+class Unreachable(SandboxError):
+    """The place cannot be asked now. It may be there, with all that is in it, and answer later."""

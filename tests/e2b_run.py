@@ -32,7 +32,7 @@ class E2BRun:
         self.server = server
         self.session = folder / "session"
         timeout = settings.pop("run_timeout", None)
-        self.adapter = AdapterFactory.create("e2b", **options(server), code=[str(DRIVERS)], **settings)
+        self.adapter = AdapterFactory.create("e2b", **{**options(server), "code": [str(DRIVERS)], **settings})
         self.context = ExecutionContext(
             session_dir=str(self.session), environment={"TOKEN": SECRET}, **({"timeout": timeout} if timeout else {})
         )
@@ -123,6 +123,11 @@ def options(server: E2BServer) -> dict[str, Any]:
 def ticks(count: int = 60, seconds: float = 1.2, **more: Any) -> dict[str, Any]:
     """A step that emits numbered events, evenly over some seconds."""
     return step("Tick", config={"count": count, "seconds": seconds, **more})
+
+
+def said(run: E2BRun) -> str:
+    """What was said here, for people."""
+    return "\n".join(event["message"] for event in run.events("host") if event["event"] == "log")
 
 
 def run_requests(server: E2BServer) -> list[str]:

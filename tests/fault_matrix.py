@@ -182,9 +182,15 @@ MATRIX = (
                 "test_docker_adapter.py::test_an_engine_that_goes_away_after_prepare_fails_the_run",
                 "test_docker_faults.py::test_what_was_given_up_is_ended_by_the_next_attempt[docker]",
                 "test_attach.py::test_an_engine_that_cannot_be_asked",
+                "test_docker_faults.py::test_results_of_an_engine_that_does_not_answer_stay",
             ),
             HOST: ("test_docker_faults.py::test_an_engine_that_does_not_come_back",),
-            E2B: ("test_e2b_faults.py::test_a_sandbox_that_is_lost_is_told",),
+            E2B: (
+                "test_e2b_faults.py::test_a_sandbox_that_is_lost_is_told",
+                "test_e2b_outages.py::test_an_outage_while_results_are_fetched_is_outlived",
+                "test_e2b_outages.py::test_results_that_cannot_be_fetched_stay",
+                "test_e2b_outages.py::test_a_line_that_is_lost_for_good_gives_nothing_up",
+            ),
             SLURM: (
                 "test_slurm_job.py::test_a_node_is_lost_for_good",
                 "test_slurm_restarts.py::test_a_node_is_lost_and_comes_back_late",

@@ -255,6 +255,33 @@ def test_a_lost_answer_leaves_no_container(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
+@pytest.mark.parametrize("settings", ["docker"], indirect=True)
+def test_results_of_an_engine_that_does_not_answer_stay(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run fails for now, and names what holds them; an attach has them when the engine is back."""
+    monkeypatch.setattr("adapters.docker_engine.sandbox.RESTART_PATIENCE_S", 0.5)
+    there = context(tmp_path)
+    run = Run(settings, there, "echo first > first.txt", "echo ready; sleep 3; echo done > second.txt")
+    run.wait_until_said("ready")
+    engine.go_away()
+    report = run.report()
+    assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost")
+    name = report["sandbox_id"]
+    assert name in left_of(docker_client, there)
+    said = [event["message"] for event in read_events(run.events_file) if event["event"] == "log"]
+    assert any(f"what the run left is in {name} yet: osiris runs attach" in line for line in said)
+    engine.come_back()
+    with AdapterFactory.create("docker", **settings) as adapter:
+        report = adapter.attach(there.session_dir)
+    assert report.status == "completed", report["error"]
+    assert (tmp_path / "session/artifacts/s1/second.txt").read_text() == "done\n"
+    assert left_of(docker_client, there) == []
+    del run
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
 @pytest.mark.parametrize("settings", ["host"], indirect=True)
 def test_an_engine_that_does_not_come_back(
     engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any, monkeypatch: pytest.MonkeyPatch

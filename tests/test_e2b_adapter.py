@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2b_server import E2BServer, FarEnd
+    from tests.e2b_server.seen import Seen
 
 UNCOUNTED = {"info", "timeout"}
 """The one look at a sandbox's limits, and the extension of its life."""
@@ -53,8 +54,13 @@ def far(server: E2BServer, **more: Any) -> dict[str, Any]:
     return {**options, "template": "osiris-ready", **more}
 
 
-def counted(server: E2BServer) -> list[str]:
-    return [kind for kind in server.seen.kinds() if kind not in UNCOUNTED]
+def counted(record: Seen) -> list[str]:
+    return [kind for kind in record.kinds() if kind not in UNCOUNTED]
+
+
+def own_session(folder: Path) -> ExecutionContext:
+    """One whose sandboxes are told from all others, also in an account that others use."""
+    return ExecutionContext(session_dir=str(folder / "s"), session_id=f"{folder.name}-{os.getpid()}".replace("_", "-"))
 
 
 def logged(session: Path) -> list[str]:
@@ -119,21 +125,24 @@ def test_a_small_package_is_five_requests(e2b_far_end: FarEnd, tmp_path: Path, s
         "download": 1,
         "kill": 1,
     }
-    if e2b_far_end.server is not None:
-        assert counted(e2b_far_end.server) == ["create", "start", "stdin", "download", "kill"]
+    if e2b_far_end.record is not None:
+        assert counted(e2b_far_end.record) == ["create", "start", "stdin", "download", "kill"]
 
 
-def test_a_large_package_is_six_requests(e2b_server: E2BServer, tmp_path: Path) -> None:
+def test_a_large_package_is_six_requests(e2b_far_end: FarEnd, tmp_path: Path) -> None:
     """It is sent as one file, and the files and their number make no difference."""
     steps = []
     for number in range(6):
         file = tmp_path / f"in{number}.csv"
         file.write_bytes(b"a\n" + b"1234567\n" * (IN_BAND_BYTES // 20))
         steps.append({"id": f"r{number}", "driver": "filesystem.csv_extractor", "config": {"path": str(file)}})
-    with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
+    with AdapterFactory.create("e2b", **e2b_far_end.options) as adapter:
         report = adapter.run(manifest(*steps), ExecutionContext(session_dir=str(tmp_path / "s")))
     assert report.succeeded, report.error
-    assert counted(e2b_server) == ["create", "upload", "start", "stdin", "download", "kill"]
+    wanted = ["create", "upload", "start", "stdin", "download", "kill"]
+    assert [kind for kind in report["e2b"]["requests"] if kind not in UNCOUNTED] == wanted
+    if e2b_far_end.record is not None:
+        assert counted(e2b_far_end.record) == wanted
 
 
 def test_what_marks_a_sandbox(e2b_server: E2BServer, tmp_path: Path) -> None:
@@ -198,16 +207,17 @@ def test_a_fork_is_refused(e2b_server: E2BServer) -> None:
 # How it ends.
 
 
-def test_a_cancel_is_heard_at_once(e2b_server: E2BServer, tmp_path: Path) -> None:
+def test_a_cancel_is_heard_at_once(e2b_far_end: FarEnd, tmp_path: Path) -> None:
     """While a step sleeps; the sandbox is gone then."""
-    adapter = AdapterFactory.create("e2b", **far(e2b_server))
+    adapter = AdapterFactory.create("e2b", **e2b_far_end.options)
+    context = own_session(tmp_path)
     timer = threading.Thread(target=lambda: (wait_for(lambda: _is_under_way(tmp_path)), adapter.cancel("enough")))
     timer.start()
-    report = adapter.run(manifest(sleep(60)), ExecutionContext(session_dir=str(tmp_path / "s")))
+    report = adapter.run(manifest(sleep(60)), context)
     timer.join()
     assert report.status == "cancelled"
     assert report.timings["wall_ms"] < 15_000
-    assert e2b_server.sandbox.state == "gone"
+    assert living_sandboxes(e2b_far_end.options, context.session_id) == []
 
 
 def _is_under_way(folder: Path) -> bool:
@@ -232,15 +242,16 @@ def test_a_sandbox_that_comes_too_late_is_killed(e2b_server: E2BServer, tmp_path
 CONTROLLER = """
 import json, sys
 from osiris_core import AdapterFactory, ExecutionContext
-settings, manifest, session = map(json.loads, sys.argv[1:])
+settings, manifest, session, session_id = map(json.loads, sys.argv[1:])
 with AdapterFactory.create("e2b", **settings) as adapter:
-    adapter.run(manifest, ExecutionContext(session_dir=session))
+    adapter.run(manifest, ExecutionContext(session_dir=session, session_id=session_id))
 """
 
 
-def controller(server: E2BServer, folder: Path, *steps: dict[str, Any]) -> subprocess.Popen[str]:
+def controller(options: dict[str, Any], folder: Path, *steps: dict[str, Any]) -> subprocess.Popen[str]:
     """A process of its own that runs these steps, in the middle of the first."""
-    words = [json.dumps(item) for item in (far(server), manifest(*steps), str(folder / "s"))]
+    context = own_session(folder)
+    words = [json.dumps(item) for item in (options, manifest(*steps), context.session_dir, context.session_id)]
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     process = subprocess.Popen(
         [sys.executable, "-c", CONTROLLER, *words], env=environment, stderr=subprocess.PIPE, text=True
@@ -250,28 +261,28 @@ def controller(server: E2BServer, folder: Path, *steps: dict[str, Any]) -> subpr
     return process
 
 
-def test_ctrl_c_takes_effect_at_once(e2b_server: E2BServer, tmp_path: Path) -> None:
+def test_ctrl_c_takes_effect_at_once(e2b_far_end: FarEnd, tmp_path: Path) -> None:
     """The process ends by KeyboardInterrupt, soon, and its sandbox is gone."""
-    process = controller(e2b_server, tmp_path, sleep(60))
+    process = controller(e2b_far_end.options, tmp_path, sleep(60))
     started_s = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert "KeyboardInterrupt" in errors
     assert time.monotonic() - started_s < 12
-    assert e2b_server.sandbox.state == "gone"
+    assert living_sandboxes(e2b_far_end.options, own_session(tmp_path).session_id) == []
     assert (read_json(tmp_path / "s" / "status.json") or {})["status"] == "cancelled"
 
 
 def test_what_a_dead_controller_left_is_swept(e2b_server: E2BServer, tmp_path: Path) -> None:
     """Its sandbox goes on, is found by its metadata alone, and is gone when it is removed; a living one's is left."""
-    living = controller(e2b_server, tmp_path / "living", sleep(60))
-    dead = controller(e2b_server, tmp_path / "dead", sleep(60))
+    living = controller(far(e2b_server), tmp_path / "living", sleep(60))
+    dead = controller(far(e2b_server), tmp_path / "dead", sleep(60))
     dead.kill()
     dead.communicate()
     with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
         for session_dirs in ([], [tmp_path / "dead" / "s", tmp_path / "living" / "s"]):
             found = adapter.leftovers(session_dirs)
-            assert [item.session_id for item in found] == ["s"]
+            assert [item.session_id for item in found] == [own_session(tmp_path / "dead").session_id]
             assert found[0].is_running
         assert found[0].session_dir == str(tmp_path / "dead" / "s")
         orphan = e2b_server.sandboxes[found[0].native_id]
@@ -282,6 +293,43 @@ def test_what_a_dead_controller_left_is_swept(e2b_server: E2BServer, tmp_path: P
         assert adapter.leftovers([]) == []
     living.send_signal(signal.SIGINT)
     living.communicate(timeout=30)
+
+
+def gc(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line's, in an environment that has no account but this one."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("E2B")}
+    line = [sys.executable, "-m", "osiris_core.cli.main", "runs", "gc", "--root", str(folder), "--adapter", "e2b"]
+    return subprocess.run(
+        [*line, *words], env={**own, **environment}, cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_gc_looks_where_runs_were(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """At the far end that a run's configuration named, with no word of it here; without its key that is said."""
+    with AdapterFactory.create("e2b", **far(e2b_server, keep=True)) as adapter:
+        assert adapter.run(manifest(), ExecutionContext(session_dir=str(tmp_path / "root" / "s"))).succeeded
+    sandbox = e2b_server.sandbox
+    done = gc(tmp_path / "root")
+    assert done.returncode == 1
+    assert "there is no API key" in done.stderr
+    assert sandbox.state == "running"
+    done = gc(tmp_path / "root", E2B_API_KEY=e2b_server.api_key)
+    assert sandbox.sandbox_id in done.stdout
+    assert sandbox.state == "gone"
+
+
+def test_gc_takes_a_configuration(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """For an account whose key was not written down; a run that left nothing needs none."""
+    with AdapterFactory.create("e2b", **far(e2b_server, keep=True)) as adapter:
+        assert adapter.run(manifest(), ExecutionContext(session_dir=str(tmp_path / "root" / "s"))).succeeded
+    config = tmp_path / "e2b.json"
+    config.write_text(json.dumps(far(e2b_server, api_key="${ANOTHER_KEY}")))
+    done = gc(tmp_path / "root", "--config", str(config), ANOTHER_KEY=e2b_server.api_key)
+    assert done.returncode == 0, done.stderr
+    assert e2b_server.sandbox.state == "gone"
+    with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
+        assert adapter.run(manifest(), ExecutionContext(session_dir=str(tmp_path / "clean" / "s"))).succeeded
+    assert gc(tmp_path / "clean").returncode == 0
 
 
 def test_a_kept_sandbox_can_be_looked_at(e2b_server: E2BServer, tmp_path: Path) -> None:
@@ -312,7 +360,7 @@ def test_a_kept_sandbox_may_be_paused(e2b_server: E2BServer, tmp_path: Path) -> 
 
 def test_a_dead_controllers_sandbox_is_adopted(e2b_server: E2BServer, tmp_path: Path) -> None:
     """By its id, or by the token alone; it can then be connected to, asked, and stopped."""
-    process = controller(e2b_server, tmp_path, sleep(60))
+    process = controller(far(e2b_server), tmp_path, sleep(60))
     process.kill()
     process.communicate()
     run = read_json(tmp_path / "s" / "run.json") or {}
@@ -333,21 +381,32 @@ def test_a_dead_controllers_sandbox_is_adopted(e2b_server: E2BServer, tmp_path: 
     assert not made_sandbox(e2b_server, run["token"]).adopt(None)
 
 
-def test_a_second_controller_goes_on(e2b_server: E2BServer, tmp_path: Path) -> None:
+def test_all_that_a_token_marks_is_stopped(e2b_server: E2BServer) -> None:
+    """A create whose answer was lost may have been carried out twice."""
+    for _ in range(2):
+        made_sandbox(e2b_server, "a" * 32).start()
+    sandbox = made_sandbox(e2b_server, "a" * 32)
+    assert sandbox.adopt(None)
+    sandbox.stop()
+    assert [sandbox.state for sandbox in e2b_server.sandboxes.values()] == ["gone", "gone"]
+
+
+def test_a_second_controller_goes_on(e2b_far_end: FarEnd, tmp_path: Path) -> None:
     """The first one is killed in mid-run: its run comes home complete, with every event once, and nothing is left."""
-    process = controller(e2b_server, tmp_path, sleep(4), sql(needs=["sleep"]))
+    process = controller(e2b_far_end.options, tmp_path, sleep(4), sql(needs=["sleep"]))
     process.kill()
     process.communicate()
-    with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
+    run = read_json(tmp_path / "s" / "run.json") or {}
+    with AdapterFactory.create("e2b", **e2b_far_end.options) as adapter:
         report = adapter.attach(tmp_path / "s")
     assert report.succeeded, report.error
-    assert report["sandbox_id"] == e2b_server.sandbox.sandbox_id
-    assert report["e2b"]["template"] == "osiris-ready"
+    assert report["sandbox_id"] == run["native_id"]
+    assert report["e2b"]["template"]
     assert report["e2b"]["requests"]["create"] == 1
     events = list(read_events(tmp_path / "s" / "events.jsonl"))
     engine = [event["seq"] for event in events if event["origin"] == "engine"]
     assert engine == list(range(1, len(engine) + 1))
-    assert e2b_server.sandbox.state == "gone"
+    assert living_sandboxes(e2b_far_end.options, own_session(tmp_path).session_id) == []
 
 
 def made_sandbox(server: E2BServer, token: str) -> Any:
@@ -360,7 +419,7 @@ def made_sandbox(server: E2BServer, token: str) -> Any:
     config = E2BConfig(**far(server))
     wanted = Wanted(
         token=token,
-        metadata={},
+        metadata={"osiris.token": token},
         template="osiris-ready",
         is_own=False,
         lifetime=lifetime.Lifetime.of(config, None),
@@ -372,9 +431,9 @@ def made_sandbox(server: E2BServer, token: str) -> Any:
         config,
         wanted,
         say=lambda *_: None,
-        check=lambda: None,
+        cancel_reason=lambda: None,
         facts={},
-        record=lambda _: None,
+        record=lambda **_: None,
     )
 
 
@@ -409,7 +468,7 @@ def test_its_life_is_extended(e2b_server: E2BServer, tmp_path: Path, monkeypatch
         report = adapter.run(manifest(sleep(5)), ExecutionContext(session_dir=str(tmp_path / "s")))
     assert report.succeeded, report.error
     assert e2b_server.seen.count("timeout") >= 3
-    assert counted(e2b_server) == ["create", "start", "stdin", "download", "kill"]
+    assert counted(e2b_server.seen) == ["create", "start", "stdin", "download", "kill"]
 
 
 def test_what_is_not_granted_is_said(e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,6 +482,36 @@ def test_what_is_not_granted_is_said(e2b_server: E2BServer, tmp_path: Path, monk
     assert report.error["failure_class"] == "infra_lost"
     assert "lived to its end" in report.error["message"]
     assert any("no longer" in line for line in logged(tmp_path / "s"))
+
+
+def test_a_life_that_does_for_the_run_is_not_extended(
+    e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a plan whose limit the run just fits into: nothing is asked, and nobody warned."""
+    monkeypatch.setattr(lifetime, "LEASE_S", 20)
+    monkeypatch.setattr(lifetime, "LEAST_AROUND_S", 1)
+    monkeypatch.setattr(lifetime, "TOLERANCE_S", 0.1)
+    e2b_server.policy.max_lifetime_s = 20
+    with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
+        context = ExecutionContext(session_dir=str(tmp_path / "s"), timeout=12)
+        report = adapter.run(manifest(sleep(10.5)), context)
+    assert report.succeeded, report.error
+    assert e2b_server.seen.count("timeout") == 0
+    assert logged(tmp_path / "s") == []
+
+
+def test_a_run_that_begins_late_has_its_time(
+    e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sandbox was made long before: its life is extended, as far as is needed."""
+    monkeypatch.setattr(lifetime, "AROUND_S", 1)
+    monkeypatch.setattr(lifetime, "LEAST_AROUND_S", 1)
+    monkeypatch.setattr(lifetime, "TOLERANCE_S", 0.1)
+    e2b_server.faults.delay("Process/Start$", 4.0)
+    with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
+        report = adapter.run(manifest(sleep(4)), ExecutionContext(session_dir=str(tmp_path / "s"), timeout=6))
+    assert report.succeeded, report.error
+    assert e2b_server.seen.count("timeout") >= 1
 
 
 def test_nothing_is_left_at_the_far_end(e2b_far_end: FarEnd, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +15,12 @@ import httpx
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from adapters.e2b_cloud import errors
+from adapters.e2b_cloud import errors, lifetime
 from osiris_core import AdapterFactory, ExecutionContext
 from osiris_core.errors import RunCancelled
 from osiris_core.redaction import Redactor
 from remote.sandbox import SandboxError
+from tests.worker_process import files_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +72,15 @@ def with_status(status: int, message: str) -> e2b.SandboxException:
         ),
         (with_status(400, "invalid CIDR in denyOut"), SandboxError, "user_error", "network.allow_out"),
         (with_status(404, "template 'x' not found"), errors.TemplateUnknown, "user_error", "set template"),
+        (with_status(404, "Template 'X' not found"), errors.TemplateUnknown, "user_error", "set template"),
+        (
+            with_status(404, "tag 'default' does not exist for template 'x'"),
+            errors.TemplateUnknown,
+            "user_error",
+            "set template",
+        ),
         (with_status(404, "page not found"), SandboxError, "protocol", "too old"),
+        (with_status(520, "a timeout occurred"), errors.AnswerLost, "infra_lost", "status.e2b.dev"),
         (with_status(403, "no"), SandboxError, "user_error", "the account may not do this"),
         (with_status(402, "payment required"), SandboxError, "resource_denied", "billing"),
         (with_status(409, "idempotency_in_progress"), errors.AnswerLost, "infra_lost", "run it again"),
@@ -103,9 +113,9 @@ def test_what_the_sdk_raises_becomes_ours(error: Exception, kind: type, failure_
 
 def test_our_own_pass() -> None:
     """An error that is ours already is not told twice, and a cancel stays one."""
-    with pytest.raises(RunCancelled), errors.translate("it failed"):
+    with pytest.raises(RunCancelled), errors.translate("it failed", Redactor()):
         raise RunCancelled("enough")
-    with pytest.raises(errors.SandboxGone, match=r"^gone$"), errors.translate("it failed"):
+    with pytest.raises(errors.SandboxGone, match=r"^gone$"), errors.translate("it failed", Redactor()):
         raise errors.SandboxGone("gone")
 
 
@@ -183,6 +193,50 @@ def test_a_template_without_packages(e2b_server: E2BServer, tmp_path: Path) -> N
     error = run(e2b_server, tmp_path, template="base")
     assert error["failure_class"] == "user_error"
     assert "is not installed there" in error["message"]
+
+
+def test_an_unknown_user(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """Is a wrong setting, and no bad key."""
+    error = run(e2b_server, tmp_path, user="nosuch")
+    assert error["failure_class"] == "user_error"
+    assert "invalid username: 'nosuch'" in error["message"]
+    assert "set user" in error["message"]
+    assert "API key" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "POST /v2/sandboxes$",
+        "GET /v2/sandboxes",
+        "GET /sandboxes/",
+        "POST /sandboxes/.*/timeout",
+        "PUT /sandboxes/.*/network",
+        "DELETE /sandboxes/",
+        "process.Process/Start",
+        "process.Process/SendInput",
+        "GET /files",
+    ],
+)
+def test_a_key_that_is_repeated_is_written_nowhere(
+    e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    """Whoever repeats it in its answer: control plane, edge or sandbox."""
+    monkeypatch.setattr(lifetime, "LEASE_S", 1)
+    ready = e2b_server.templates.find("osiris-ready")
+    assert ready is not None
+    e2b_server.templates.ready.append(replace(ready, name="base"))
+    body = {"code": 401, "message": f"who is {e2b_server.api_key}?"}
+    rule = e2b_server.faults.answer(route, 401, body, times=None)
+    if "GET /v2" in route:
+        e2b_server.faults.lose_answer("POST /v2/sandboxes$", times=None)
+    far = {"api_key": e2b_server.api_key, "api_url": e2b_server.api_url, "sandbox_url": e2b_server.sandbox_url}
+    naps = {"pipeline": "p", "steps": [{"id": "a", "driver": "command", "config": {"argv": ["sleep", "1"]}}]}
+    with AdapterFactory.create("e2b", **far) as adapter:
+        report = adapter.run(naps, ExecutionContext(session_dir=str(tmp_path / "s")))
+    assert rule.hits
+    assert files_with(tmp_path / "s", e2b_server.api_key) == []
+    assert e2b_server.api_key not in json.dumps(report.to_json())
 
 
 def test_nobody_answers(e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from tests.worker_process import step, wait_for
 
 pytest.importorskip("e2b", reason="the extra [e2b] is not installed")
 
+from adapters.e2b_cloud import files
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -114,6 +116,28 @@ def test_a_ghost_of_a_pause_is_outlived(e2b_server: E2BServer, tmp_path: Path) -
         e2b_server.haunt(e2b_server.sandbox.sandbox_id)
     run.completed()
     assert run.numbers() == list(range(400))
+
+
+def test_a_stream_that_speaks_again_is_taken(
+    e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read only as long as the ghost is there: each look at them is a request."""
+    monkeypatch.setattr(files, "STREAM_INTERVAL_S", 1.0)
+    run = E2BRun(e2b_server, tmp_path, ticks(400, 25.0))
+    with run.under_way("metric"):
+        e2b_server.haunt(e2b_server.sandbox.sandbox_id)
+        wait_for(lambda: e2b_server.seen.of_kind("start")[1:])
+        e2b_server.cut_streams()
+        wait_for(lambda: reads_nothing(e2b_server))
+    run.completed()
+    assert run.numbers() == list(range(400))
+
+
+def reads_nothing(server: E2BServer) -> bool:
+    """Whether no file was looked at for a while: each look is a process."""
+    before = server.seen.count("start")
+    time.sleep(1.5)
+    return server.seen.count("start") == before
 
 
 def test_a_pause_from_outside_is_told(e2b_server: E2BServer, tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from osiris_core.session import read_json
 from tests.e2b_run import E2BRun, ticks
+from tests.worker_process import wait_for
 
 pytest.importorskip("e2b", reason="the extra [e2b] is not installed")
 
@@ -37,6 +40,11 @@ if TYPE_CHECKING:
         lambda faults: faults.answer("GET /files", 502, "<html>bad gateway</html>"),
         lambda faults: faults.lose_answer("DELETE /sandboxes/"),
         lambda faults: faults.answer("DELETE /sandboxes/", 500, {"code": 500, "message": "oops"}),
+        lambda faults: faults.answer("DELETE /sandboxes/", 500, "oops"),
+        lambda faults: faults.answer("DELETE /sandboxes/", 520, "<html>a timeout occurred</html>"),
+        lambda faults: faults.answer("DELETE /sandboxes/", 404, "<html>who?</html>"),
+        lambda faults: faults.answer("POST /v2/sandboxes$", 520, "<html>a timeout occurred</html>"),
+        lambda faults: faults.answer("POST /v2/sandboxes$", 500, "<html>oops</html>"),
     ],
     ids=[
         "create lost",
@@ -54,6 +62,11 @@ if TYPE_CHECKING:
         "download 502",
         "kill lost",
         "kill failed",
+        "kill unreadable",
+        "kill 520",
+        "kill by a stranger",
+        "create 520",
+        "create unreadable",
     ],
 )
 def test_one_request_that_fails_is_made_good(
@@ -95,6 +108,46 @@ def test_one_request_that_is_never_answered_is_made_good(
     assert len(e2b_server.sandboxes) == 1
     assert run.names().count("step.start") == 1
     assert time.monotonic() - started_s < 25
+
+
+def test_a_sandbox_that_is_listed_late_is_found(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """The answer was lost, and the run cancelled before the sandbox is listed: it is looked for until it would be."""
+    e2b_server.policy.list_lag_s = 3.0
+    e2b_server.faults.lose_answer("POST /v2/sandboxes$")
+    run = E2BRun(e2b_server, tmp_path, ticks())
+    run._thread.start()
+    wait_for(lambda: e2b_server.seen.count("list"))
+    run.adapter.cancel("enough")
+    assert run.finish().status == "cancelled"
+    assert len(e2b_server.sandboxes) == 1
+    run.is_clean()
+
+
+def test_its_id_is_known_as_soon_as_it_is(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """Before anything else is asked of a sandbox, also where packages are installed in it first."""
+    ready = e2b_server.templates.find("osiris-ready")
+    assert ready is not None
+    e2b_server.templates.ready.append(replace(ready, name="base"))
+    installing = e2b_server.faults.hang("Process/Start$")
+    run = E2BRun(e2b_server, tmp_path, ticks(), template=None)
+    run._thread.start()
+    wait_for(lambda: installing.hits)
+    assert (read_json(run.session / "run.json") or {})["native_id"] == e2b_server.sandbox.sandbox_id
+    run.adapter.cancel("enough")
+    assert run.finish().status == "cancelled"
+    run.is_clean()
+
+
+def test_a_line_that_flaps_is_followed(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """Six streams in a row break as soon as they are open: that is no silence, and the next one is taken."""
+    run = E2BRun(e2b_server, tmp_path, ticks(4, 6.0))
+    with run.under_way("metric"):
+        flaps = e2b_server.faults.cut("Process/Connect$", at_byte=60, times=6)
+        e2b_server.cut_streams()
+    report = run.completed()
+    assert flaps.hits == 6
+    assert "read" not in report["e2b"]["requests"]
+    assert run.numbers() == list(range(4))
 
 
 def test_a_download_that_falls_silent_is_taken_up(e2b_server: E2BServer, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("e2b", reason="the extra [e2b] is not installed")
 
-from adapters.e2b_cloud import packages, templates
+from adapters.e2b_cloud import installing, packages, templates
 from adapters.e2b_cloud.config import E2BConfig
 from adapters.e2b_cloud.packages import FOUND, install_command, why_not
 from adapters.e2b_cloud.templates import template_name
@@ -113,6 +113,32 @@ def test_a_build_that_fails_is_told(e2b_server: E2BServer, monkeypatch: pytest.M
     assert caught.value.failure_class == "user_error"
 
 
+@pytest.mark.timeout(180)
+def test_a_build_that_failed_is_no_template(
+    e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is taken, and nothing else: runs do without, and the next set-up builds it."""
+    config = E2BConfig(**far(e2b_server))
+    adapter = AdapterFactory.load("e2b")
+    monkeypatch.setattr(templates, "required_packages", lambda extra: ["./no-such-folder"])
+    with pytest.raises(SandboxError, match="cannot be built"):
+        adapter.setup(config, lambda _: None)
+    monkeypatch.undo()
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
+    with_packages_in(e2b_server, "base")
+    with AdapterFactory.create("e2b", config) as made:
+        report = made.run(SQL, ExecutionContext(session_dir=str(tmp_path / "s")))
+    assert report.succeeded, report.error
+    assert "osiris adapters setup e2b builds the template once" in logged(tmp_path / "s")
+    name = template_name(config)
+    monkeypatch.setattr(templates, "required_packages", lambda extra: ["idna"])
+    monkeypatch.setattr(templates, "template_name", lambda _: name)
+    assert (adapter.setup(config, lambda _: None) or "").startswith("built template")
+    assert adapter.setup(config, lambda _: None) is None
+    assert e2b_server.templates.find(name) is not None
+
+
 def test_a_run_takes_the_template_of_its_settings(e2b_server: E2BServer, tmp_path: Path) -> None:
     """By its name, without asking first: five requests as with any other."""
     config = E2BConfig(**far(e2b_server, cpu=2, memory_mb=1024))
@@ -128,6 +154,17 @@ def test_a_run_takes_the_template_of_its_settings(e2b_server: E2BServer, tmp_pat
         "download",
         "kill",
     ]
+
+
+def test_a_python_comes_from_a_template(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """One that is asked for and not built is not replaced by another one in silence."""
+    with_packages_in(e2b_server, "base")
+    with AdapterFactory.create("e2b", **far(e2b_server, python_version="3.19")) as adapter:
+        report = adapter.run(SQL, ExecutionContext(session_dir=str(tmp_path / "s")))
+    assert report.error is not None
+    assert report.error["failure_class"] == "user_error"
+    assert "python_version come from a template" in report.error["message"]
+    assert e2b_server.sandboxes == {}
 
 
 @pytest.mark.parametrize("settings", [{"cpu": 8}, {"memory_mb": 8192}])
@@ -186,6 +223,38 @@ def test_a_network_that_cannot_be_closed_ends_it(e2b_server: E2BServer, tmp_path
     assert "network cannot be closed" in report.error["message"]
     assert {sandbox.state for sandbox in e2b_server.sandboxes.values()} == {"gone"}
     assert "worker" not in report
+
+
+def test_a_sandbox_that_could_not_be_closed_does_not_stay(e2b_server: E2BServer, tmp_path: Path) -> None:
+    """Also when it takes E2B a while to be rid of it."""
+    with_packages_in(e2b_server, "base")
+    busy = 503, {"code": 503, "message": "busy"}, {"Retry-After": "0"}
+    e2b_server.faults.answer(r"PUT /sandboxes/.*/network", *busy, times=None)
+    e2b_server.faults.answer(r"DELETE /sandboxes/", *busy, times=6)
+    with AdapterFactory.create("e2b", **far(e2b_server)) as adapter:
+        assert adapter.run(SQL, ExecutionContext(session_dir=str(tmp_path / "s"))).status == "failed"
+    assert {sandbox.state for sandbox in e2b_server.sandboxes.values()} == {"gone"}
+
+
+@pytest.mark.parametrize("at_byte", [60, 10_000])
+def test_an_installation_is_followed_over_a_break(
+    e2b_server: E2BServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_byte: int
+) -> None:
+    """What it said while nobody listened is asked for once more; it is not begun a second time meanwhile."""
+    with_packages_in(e2b_server, "base")
+    command = installing.install_command
+    slow = f"echo once >> $HOME/installed; for i in $(seq 400); do echo {'x' * 40} >&2; sleep 0.002; done; "
+    monkeypatch.setattr(installing, "install_command", lambda *args: slow + command(*args))
+    cut = e2b_server.faults.cut("Process/Start$", at_byte=at_byte)
+    e2b_server.policy.exit_kept_s = 0.0
+    with AdapterFactory.create("e2b", **far(e2b_server, keep=True)) as adapter:
+        report = adapter.run(SQL, ExecutionContext(session_dir=str(tmp_path / "s")))
+        assert report.succeeded, report.error
+        assert cut.hits == 1
+        assert report["e2b"]["requests"]["connect"] >= 1
+        assert (e2b_server.sandbox.home / "installed").read_text() in ("once\n", "once\nonce\n")
+        (left,) = adapter.leftovers([tmp_path / "s"])
+        left.remove()
 
 
 def test_the_command_looks_before_it_installs(tmp_path: Path) -> None:

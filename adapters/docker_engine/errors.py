@@ -11,7 +11,7 @@ import requests
 from docker import errors as vendor  # type: ignore[import-untyped, unused-ignore]
 
 from osiris_core.errors import FailureClass
-from remote.sandbox import SandboxError
+from remote.sandbox import SandboxError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ _BY_TEXT: tuple[tuple[str, FailureClass, str], ...] = (
 """What the engine's words mean, the first that fits: it has no codes for it."""
 
 
-class EngineUnreachable(SandboxError):
+class EngineUnreachable(Unreachable):
     """Docker Engine does not answer. It may come back."""
 
 

@@ -186,13 +186,28 @@ class DockerSandbox:
             time.sleep(0.2)
 
     def get(self, folder: str) -> Iterator[bytes]:
-        with translate(f"{folder} cannot be fetched from the container"):
+        what = f"{folder} cannot be fetched from the container"
+        deadline_s = time.monotonic() + RESTART_PATIENCE_S
+        while True:
+            try:
+                stream = self._archived(folder, what)
+                break
+            except EngineUnreachable:
+                if time.monotonic() >= deadline_s:
+                    raise
+            time.sleep(0.2)
+        with translate(what):
+            yield from stream
+
+    def _archived(self, folder: str, what: str) -> Iterable[bytes]:
+        with translate(what):
             try:
                 stream, _ = self._client.api.get_archive(self.name, str(WORK_DIR / folder), chunk_size=GET_BYTES)
             except vendor.NotFound:
                 self._client.api.inspect_container(self.name)  # raises if it is the container that is not there
-                stream = [NOTHING]
-            yield from stream
+                return [NOTHING]
+            found: Iterable[bytes] = stream
+            return found
 
     def fate(self) -> Fate:
         deadline_s = time.monotonic() + END_PATIENCE_S

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from e2b import E2B
 
+from adapters.e2b_cloud.errors import translate
 from osiris_core.redaction import Redactor
 from osiris_core.secret_sources import find_value
 from osiris_core.secrets import references, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from adapters.e2b_cloud.config import E2BConfig
 
@@ -53,3 +55,7 @@ class Account:
             or os.environ.get("E2B_API_URL")
             or f"https://api.{config.domain or os.environ.get('E2B_DOMAIN') or 'e2b.app'}"
         )
+
+    def errors(self, what: str) -> AbstractContextManager[None]:
+        """What the control plane answers in the block, as our errors; `what` begins their message."""
+        return translate(what, self.redactor, self.address)

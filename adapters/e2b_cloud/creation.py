@@ -5,15 +5,13 @@ from __future__ import annotations
 import secrets
 import threading
 from concurrent import futures
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from adapters.e2b_cloud.errors import AnswerLost, SandboxGone, TemplateUnknown, translate
-from adapters.e2b_cloud.metadata import TOKEN
-from adapters.e2b_cloud.packages import FOUND, INSTALL_LIMIT_S, install_command, why_not
-from adapters.e2b_cloud.sweep import sandboxes_with
+from adapters.e2b_cloud.errors import AnswerLost, TemplateUnknown
+from adapters.e2b_cloud.finding import adopted, kill, kill_all
+from adapters.e2b_cloud.installing import Installation
 from adapters.e2b_cloud.templates import BASE_TEMPLATE
 from osiris_core.errors import FailureClass
 from remote.sandbox import SandboxError
@@ -24,9 +22,8 @@ if TYPE_CHECKING:
 
     from e2b.sandbox.sandbox_api import SandboxNetworkOpts
 
-    from adapters.e2b_cloud.account import Account
     from adapters.e2b_cloud.lifetime import Lifetime
-    from adapters.e2b_cloud.loop import PrivateLoop
+    from adapters.e2b_cloud.line import Line
 
 PENDING_LIMIT_S = 8.0
 """How long an answer is waited for of which only the sandbox's end is still wanted."""
@@ -45,6 +42,7 @@ class Wanted:
         metadata: What else marks it.
         template: Its name; `is_own` when it is the one that we build.
         requirements: Packages beside the worker's, to be installed where the template is not there.
+        python_version: The template's, where that is said.
         network: What may be reached.
         user: Who installs packages.
     """
@@ -58,6 +56,7 @@ class Wanted:
     network: Mapping[str, Any]
     requirements: tuple[str, ...] = ()
     apt_packages: tuple[str, ...] = ()
+    python_version: str | None = None
     cpu: int | None = None
     memory_mb: int | None = None
     user: str | None = None
@@ -67,39 +66,38 @@ class Creation:
     """
     One making of one sandbox.
 
+    Args:
+        line: The way to E2B.
+        wanted: What is asked for.
+        say: Told what a person should know.
+        record_id: Told the id of a sandbox as soon as it is known.
+
     Attributes:
         template: What it was made from.
         python: The interpreter in it that has the worker's packages.
-        asked_twice: A second one may come to light.
     """
 
     def __init__(
-        self,
-        account: Account,
-        loop: PrivateLoop,
-        wanted: Wanted,
-        count: Callable[[str], None],
-        check: Callable[[], None],
-        say: Callable[[str, str], None],
+        self, line: Line, wanted: Wanted, say: Callable[[str, str], None], record_id: Callable[[str], None]
     ) -> None:
         self.template = wanted.template
         self.python = "python3"
-        self.asked_twice = False
         self._key = secrets.token_hex(4)  # another making for the same run is another request
         self._pending: Future[Any] | None = None
-        self._account = account
-        self._loop = loop
+        self._unanswered = 0
+        self._lost_s = 0.0
+        self._ids: list[str] = []
+        self._line = line
         self._wanted = wanted
-        self._count = count
-        self._check = check
         self._say = say
+        self._record_id = record_id
 
     def make(self) -> Any:
         """
         The sandbox, as the SDK's object.
 
         Raises:
-            SandboxError: It cannot be had. When the answer was lost it may exist all the same: `kill_all` finds it.
+            SandboxError: It cannot be had. One may exist all the same, until `give_up`.
         """
         try:
             return self._made(self._wanted.template, self._wanted.network)
@@ -109,29 +107,46 @@ class Creation:
         self._refuse_what_only_a_template_gives()
         return self._with_packages()
 
+    @property
+    def may_exist(self) -> bool:
+        """Whether a sandbox was made, or may have been, that was not given up."""
+        return bool(self._ids or self._unanswered)
+
     def _made(self, template: str, network: Mapping[str, Any], *, again: bool = False) -> Any:
+        self._unanswered += 1
         try:
-            with translate("the sandbox cannot be made", self._account.redactor, self._account.address):
-                self._count("create")
+            with self._line.account.errors("the sandbox cannot be made"):
+                self._line.count("create")
                 # Not cancelled when the run is: cut off, it would be carried out all the same, and nobody would know.
-                self._pending = self._loop.begin(self._asked_for(template, network))
-                made = self._loop.wait(self._pending, self._check)
-                self._pending = None
-                return made
+                self._pending = self._line.loop.begin(self._asked_for(template, network))
+                made = self._line.loop.wait(self._pending, self._line.check)
         except AnswerLost as exc:
+            self._pending, self._lost_s = None, monotonic()
             if (found := self._found_again()) is not None:
                 self._say(f"{exc}; the sandbox was found again by its metadata", "warning")
-                return found
+                return self._answered(found)
             if again:
                 raise
             # Nothing was made, as far as can be seen; the key makes it the same request if it was after all.
             self._say(f"{exc}; it is asked for once more", "warning")
-            self.asked_twice = True
             return self._made(template, network, again=True)
+        except SandboxError as exc:
+            self._pending, self._lost_s = None, monotonic()
+            if exc.failure_class is not FailureClass.PROTOCOL:  # refused, or never heard
+                self._unanswered -= 1
+            raise
+        self._pending = None
+        return self._answered(made)
+
+    def _answered(self, sandbox: Any) -> Any:
+        self._unanswered -= 1
+        self._ids.append(str(sandbox.sandbox_id))
+        self._record_id(str(sandbox.sandbox_id))
+        return sandbox
 
     async def _asked_for(self, template: str, network: Mapping[str, Any]) -> Any:
         wanted = self._wanted
-        return await self._account.sandboxes.create(
+        return await self._line.account.sandboxes.create(
             template,
             timeout=wanted.lifetime.asked_s,
             metadata=dict(wanted.metadata),
@@ -140,38 +155,66 @@ class Creation:
             idempotency_key=f"osiris-{wanted.token}-{self._key}-{'own' if template == wanted.template else 'base'}",
         )
 
-    def give_up(self) -> None:
-        """No sandbox of this making is alive on return. Raises as the SDK does."""
-        deadline_s = monotonic() + PENDING_LIMIT_S
-        while self._pending is not None and not self._pending.done() and monotonic() < deadline_s:
-            futures.wait([self._pending], LOOK_INTERVAL_S)
-            # It may be there though the answer never comes.
-            if not self._pending.done() and kill_all(self._account, self._loop, self._wanted.token, self._count):
-                return
-        if self._pending is not None and self._pending.done() and self._pending.exception() is None:
-            self._kill(self._pending.result())  # it may not be listed yet
-        kill_all(self._account, self._loop, self._wanted.token, self._count)
-
-    def _kill(self, sandbox: Any) -> None:
-        self._count("kill")
-        self._loop.run(self._account.sandboxes.kill(sandbox.sandbox_id))
-
     def _found_again(self) -> Any:
         deadline_s = monotonic() + FIND_LIMIT_S
         pause_s = 0.3
         while True:
-            self._check()
+            self._line.check()
             try:
-                with translate("the sandbox cannot be looked for"):
-                    return adopted(self._account, self._loop, self._wanted, None, self._count, self._check, must=True)
+                found = adopted(self._line, self._wanted, None)
+                if found is not None:
+                    return found
             except SandboxError:
-                if monotonic() + pause_s > deadline_s:
-                    return None
+                pass
+            if monotonic() + pause_s > deadline_s:
+                return None
             threading.Event().wait(pause_s)
             pause_s = min(pause_s * 2, 3.0)
 
+    def give_up(self) -> None:
+        """
+        No sandbox of this making is alive on return: one whose answer was lost is looked for until it would be listed.
+
+        May be called again.
+
+        Raises:
+            SandboxError: E2B does not answer.
+        """
+        while self._ids:
+            kill(self._line, self._ids[-1])
+            self._ids.pop()
+        limit_s = PENDING_LIMIT_S if self._pending is not None else self._lost_s + FIND_LIMIT_S - monotonic()
+        deadline_s = monotonic() + limit_s
+        while self._unanswered:
+            if self._pending is not None and self._pending.done():
+                self._take_late_answer(self._pending)
+                deadline_s = monotonic() + FIND_LIMIT_S
+                continue
+            killed = kill_all(self._line, self._wanted.token)
+            self._unanswered = max(0, self._unanswered - killed)
+            if monotonic() > deadline_s:
+                self._unanswered = 0
+            elif self._unanswered and self._pending is not None:
+                futures.wait([self._pending], LOOK_INTERVAL_S)
+            elif self._unanswered:
+                threading.Event().wait(LOOK_INTERVAL_S)
+
+    def _take_late_answer(self, pending: Future[Any]) -> None:
+        try:
+            with self._line.account.errors("the sandbox cannot be made"):
+                made = pending.result()
+        except AnswerLost:
+            pass
+        except SandboxError:
+            self._unanswered -= 1
+        else:
+            kill(self._line, str(made.sandbox_id))  # it may not be listed yet
+            self._unanswered -= 1
+        self._pending = None
+
     def _refuse_what_only_a_template_gives(self) -> None:
-        named = [name for name in ("cpu", "memory_mb", "apt_packages") if getattr(self._wanted, name)]
+        settings = ("cpu", "memory_mb", "apt_packages", "python_version")
+        named = [name for name in settings if getattr(self._wanted, name)]
         if named:
             message = (
                 f"{' and '.join(named)} come from a template, and {self._wanted.template} is not built yet; run "
@@ -191,97 +234,12 @@ class Creation:
         opened = {**self._wanted.network, "deny_out": []}
         opened.pop("allow_out", None)
         sandbox = self._made(BASE_TEMPLATE, opened)
-        try:
-            self.python = self._installed(sandbox)
-            with translate("the sandbox's network cannot be closed", self._account.redactor):
-                self._count("network")
-                locked = {name: value for name, value in self._wanted.network.items() if name != "allow_public_traffic"}
-                self._loop.run(sandbox.update_network(locked), self._check)
-        except BaseException:
-            with suppress(Exception):  # `start` fails, so nobody else knows of it yet; `osiris runs gc` would find it
-                self._kill(sandbox)
-            raise
+        self.python = Installation(self._line, sandbox, self._wanted, BASE_TEMPLATE).python()
+        locked = {name: value for name, value in self._wanted.network.items() if name != "allow_public_traffic"}
+        self._line.ask_account("network", "the sandbox's network cannot be closed", sandbox.update_network(locked))
         return sandbox
 
     def _with_requirements(self) -> str:
         """What the configuration has to name for that; drivers of the manifest may want packages that it does not."""
         wanted = self._wanted.requirements
         return f" (with requirements: [{', '.join(wanted)}])" if wanted else ""
-
-    def _installed(self, sandbox: Any) -> str:
-        said: list[str] = []
-        errors: list[str] = []
-        command = install_command(f"osiris-packages-{self._wanted.token[:12]}", self._wanted.requirements)
-
-        async def install() -> int:
-            handle = await sandbox.commands.run(
-                command,
-                background=True,
-                user=self._wanted.user,
-                timeout=INSTALL_LIMIT_S,
-                on_stdout=said.append,
-                on_stderr=errors.append,
-                retain_output=False,
-            )
-            return await _exit_code(handle)
-
-        with translate("the worker's packages cannot be installed in the sandbox", self._account.redactor):
-            self._count("install")
-            code = self._loop.run(install(), self._check)
-        text = "".join(said)
-        if code != 0 or FOUND not in text:
-            message = why_not(code, BASE_TEMPLATE, self._account.redactor.text("".join(errors)))
-            raise SandboxError(message, failure_class=FailureClass.USER_ERROR)
-        return text.rpartition(FOUND)[2].strip().splitlines()[0]
-
-
-async def _exit_code(handle: Any) -> int:
-    from e2b import CommandExitException
-
-    try:
-        return int((await handle.wait()).exit_code)
-    except CommandExitException as exc:
-        return int(exc.exit_code)
-
-
-def adopted(
-    account: Account,
-    loop: PrivateLoop,
-    wanted: Wanted,
-    native_id: str | None,
-    count: Callable[[str], None],
-    check: Callable[[], None],
-    *,
-    must: bool = False,
-) -> Any:
-    """
-    The sandbox that was made before: the one of that id, or the one that carries the token. None when there is none.
-
-    With `must` that is an error, as it is when E2B cannot be asked.
-    """
-    if native_id is None:
-        count("list")
-        found = loop.run(sandboxes_with(account, {TOKEN: wanted.token}), check)
-        if not found:
-            if must:
-                raise SandboxGone("no sandbox carries the run's token")
-            return None
-        native_id = found[0].sandbox_id
-    count("connect")
-    try:
-        with translate("the sandbox cannot be connected to", account.redactor, account.address):
-            return loop.run(account.sandboxes.connect(native_id, timeout=wanted.lifetime.asked_s), check)
-    except SandboxGone:
-        if must:
-            raise
-        return None
-
-
-def kill_all(account: Account, loop: PrivateLoop, token: str, count: Callable[[str], None]) -> int:
-    """Every sandbox that carries the token is gone on return; how many that were. Raises as the SDK does."""
-    count("list")
-    found = loop.run(sandboxes_with(account, {TOKEN: token}))
-    for item in found:
-        count("kill")
-        loop.run(account.sandboxes.kill(item.sandbox_id))
-    return len(found)

@@ -6,17 +6,19 @@ import asyncio
 import json
 import re
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import e2b
 import httpx
 
 from osiris_core.errors import FailureClass, OsirisError
-from osiris_core.redaction import Redactor
-from remote.sandbox import SandboxError
+from remote.sandbox import SandboxError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from osiris_core.redaction import Redactor
 
 _WORDS = 400
 """How much of a far end's own words is repeated; a proxy's page is long."""
@@ -49,11 +51,13 @@ _BY_TEXT: tuple[tuple[str, FailureClass, str], ...] = (
 """What the control plane's words mean, the first that fits: it has few codes for it."""
 
 _UNKNOWN_TEMPLATE = re.compile(
-    r"template.{0,200}(not found|does not exist|doesn't exist)|not found.{0,80}template", re.S
+    r"template.{0,200}(not found|does not exist|doesn't exist)|(not found|does not exist).{0,80}template",
+    re.DOTALL | re.IGNORECASE,
 )
+"""A name is taken when its first build is asked for: until one is ready E2B says that its tag does not exist."""
 
 
-class E2BUnreachable(SandboxError):
+class E2BUnreachable(Unreachable):
     """E2B, or the sandbox, does not answer. It may come back, and the sandbox may live."""
 
 
@@ -63,6 +67,10 @@ class AnswerLost(E2BUnreachable):
 
 class SandboxGone(SandboxError):
     """The sandbox does not live any more, or is paused."""
+
+
+class SandboxPaused(Unreachable):
+    """The sandbox sleeps, and can be woken up by whoever connects to it."""
 
 
 class NothingThere(SandboxError):
@@ -75,20 +83,21 @@ class TemplateUnknown(SandboxError):
     failure_class = FailureClass.USER_ERROR
 
 
-class NotNow(SandboxError):
+class NotNow(Unreachable):
     """Refused without being looked at, because there is too much going on; asking again later may help."""
 
     failure_class = FailureClass.RESOURCE_DENIED
 
 
 @contextmanager
-def translate(what: str, redactor: Redactor | None = None, address: str = "") -> Iterator[None]:
+def translate(what: str, redactor: Redactor, address: str = "") -> Iterator[None]:
     """
     Errors of the block as ours; `what` begins their message, as in "the sandbox cannot be made".
 
     Args:
-        redactor: Masks what they say.
-        address: Whom was asked, for the message that nobody answers there.
+        redactor: Masks what they say: a far end may repeat the key.
+        address: The control plane's, where that was asked, for the message that nobody answers there; else a sandbox
+            was.
 
     Raises:
         SandboxError: One of the classes above, or itself, with its failure class and the remedy. Errors of ours pass.
@@ -99,13 +108,15 @@ def translate(what: str, redactor: Redactor | None = None, address: str = "") ->
         raise  # ours already, or a cancel that was heard meanwhile
     except Exception as exc:  # noqa: BLE001 - whatever leaks through the SDK, a person gets our words
         # Without its cause: a far end may repeat the key that it refuses, and tracebacks are written down.
-        raise explained(exc, what, redactor or Redactor(), address) from None
+        raise explained(exc, what, redactor, address) from None
 
 
 def explained(error: Exception, what: str, redactor: Redactor, address: str = "") -> SandboxError:
     """The error as ours; whatever it is, also what the SDK did not expect itself."""
     said = redactor.text(_one_line(error))
     where = f" at {address}" if address else ""
+    if isinstance(error, e2b.AuthenticationException) and not address:
+        return _unwelcome(what, said)
     if isinstance(error, e2b.AuthenticationException):
         message = f"{what}: E2B refused the API key{where} (set E2B_API_KEY or api_key to a valid one; {said})"
         return SandboxError(message, failure_class=FailureClass.USER_ERROR)
@@ -129,6 +140,15 @@ def explained(error: Exception, what: str, redactor: Redactor, address: str = ""
     if isinstance(error, e2b.SandboxException):
         return _refused(error, what, said, where)
     return _leaked(error, what, said, where)
+
+
+def _unwelcome(what: str, said: str) -> SandboxError:
+    """A sandbox takes its own token, which it gave out itself, and never the account's key."""
+    if "user" in said.lower():
+        message = f"{what}: the template has no such user ({said}); set user to one that it has, or leave user out"
+    else:
+        message = f"{what}: the sandbox does not take its own token ({said}); run it again"
+    return SandboxError(message, failure_class=FailureClass.USER_ERROR)
 
 
 def _not_now(error: Exception, what: str, said: str) -> NotNow:
@@ -155,7 +175,7 @@ def _refused(error: e2b.SandboxException, what: str, said: str, where: str) -> S
         return _too_old(what, said, where)
     if (known := _by_text(said, what)) is not None:
         return AnswerLost(str(known)) if status == 409 else known
-    if status in (500, 502, 504):
+    if status is not None and _is_lost(status):
         return AnswerLost(f"{what}: E2B failed ({said}); see https://status.e2b.dev, and run it again")
     if status == 403:
         message = f"{what}: the account may not do this ({said}); look at its plan and its key in the dashboard"
@@ -184,9 +204,25 @@ def _leaked(error: Exception, what: str, said: str, where: str) -> SandboxError:
     of_stream = type(error).__module__.partition(".")[0] in ("connectrpc", "pyqwest")
     if of_stream or isinstance(error, (httpx.TransportError, OSError, TimeoutError, asyncio.TimeoutError)):
         return AnswerLost(f"{what}: the connection to E2B broke, or it did not answer in time ({said})")
+    if (status := _status_of(error)) is not None and _is_lost(status):
+        return AnswerLost(f"{what}: E2B failed (status {status}); see https://status.e2b.dev, and run it again")
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError)):
         return _too_old(what, f"its answer cannot be read: {type(error).__name__}", where)
     return AnswerLost(f"{what}: {said}")
+
+
+def _is_lost(status: int) -> bool:
+    """Whether a status leaves open what was done. One that is none is an edge's word that it had no answer (520)."""
+    return (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED) or status not in set(HTTPStatus)
+
+
+def _status_of(error: Exception) -> int | None:
+    """Of the answer that the SDK could not read; its error does not say, its frames do."""
+    trace, status = error.__traceback__, None
+    while trace is not None:
+        status = getattr(trace.tb_frame.f_locals.get("response"), "status_code", status)
+        trace = trace.tb_next
+    return status if isinstance(status, int) else None
 
 
 def _one_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from concurrent import futures
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+log = logging.getLogger("osiris.e2b")
 POLL_S = 0.05
 """How soon a cancel is seen while something is waited for."""
 
@@ -48,6 +50,7 @@ class PrivateLoop:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_note_unheard)
         threading.Thread(target=self._serve, name="osiris-e2b", daemon=True).start()
 
     def _serve(self) -> None:
@@ -82,3 +85,8 @@ class PrivateLoop:
     def call(self, work: Callable[[], object]) -> None:
         """Have it called in the loop's thread soon."""
         self._loop.call_soon_threadsafe(work)
+
+
+def _note_unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What became of work that was given up, and of tasks of the SDK's own below it, is nothing for a terminal."""
+    log.debug("given up and ended by %s", type(context.get("exception")).__name__)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from concurrent import futures
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from adapters.e2b_cloud.errors import E2BUnreachable, SandboxGone, translate
+from adapters.e2b_cloud.errors import SandboxGone
 from adapters.e2b_cloud.lifetime import seconds_left
 from osiris_core.errors import FailureClass
 from remote.sandbox import SandboxError
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from adapters.e2b_cloud.creation import Wanted
-    from adapters.e2b_cloud.loop import PrivateLoop
+    from adapters.e2b_cloud.line import Line
 
 GOOD_ENVD = (0, 6, 12)
 """Before it the end of a process is forgotten at once, and a stream may fall silent after a pause."""
@@ -27,36 +26,29 @@ class Outlook:
 
     def __init__(
         self,
-        loop: PrivateLoop,
+        line: Line,
         sandbox: Any,
         wanted: Wanted,
         facts: dict[str, Any],
-        count: Callable[[str], None],
     ) -> None:
-        self._loop = loop
+        self._line = line
         self._wanted = wanted
         self._facts = facts
-        count("info")
-        self._answer = loop.begin(sandbox.get_info())
+        line.count("info")
+        self._answer = line.loop.begin(sandbox.get_info())
 
-    def require(self, say: Callable[[str, str], None], check: Callable[[], None]) -> None:
+    def require(self, say: Callable[[str, str], None]) -> None:
         """
-        See that the sandbox can hold the run; what is worth knowing is said. `check` is called while the answer is
-        waited for; what it raises is raised.
+        See that the sandbox can hold the run; what is worth knowing is said.
 
         Raises:
+            RunCancelled: The run was cancelled meanwhile.
             SandboxError: It lives too shortly, or has not the processors or the memory that were asked for.
         """
-        deadline_s = monotonic() + WAIT_S
-
-        def until_late() -> None:
-            check()
-            if monotonic() > deadline_s:
-                raise E2BUnreachable(f"the sandbox cannot be looked at: there was no answer within {WAIT_S:g} s")
-
+        what = "the sandbox cannot be looked at"
         try:
-            with translate("the sandbox cannot be looked at"):
-                info = self._loop.wait(self._answer, until_late)
+            with self._line.account.errors(what):
+                info = self._line.loop.wait(self._answer, self._line.heed(what, WAIT_S))
         except SandboxGone:
             raise
         except (SandboxError, futures.CancelledError) as exc:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import PurePosixPath
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from adapters.e2b_cloud import creation, transfer
-from adapters.e2b_cloud.errors import AnswerLost, SandboxGone, translate
-from adapters.e2b_cloud.files import CommandFiles
+from adapters.e2b_cloud import finding
+from adapters.e2b_cloud.creation import Creation
+from adapters.e2b_cloud.errors import E2BUnreachable, SandboxGone, SandboxPaused
+from adapters.e2b_cloud.files import CommandFiles, StreamAgain
 from adapters.e2b_cloud.lifetime import keep_alive
-from adapters.e2b_cloud.loop import PrivateLoop
+from adapters.e2b_cloud.line import LAST_WAIT_S, Line
 from adapters.e2b_cloud.outlook import Outlook
-from adapters.e2b_cloud.patience import patiently
-from adapters.e2b_cloud.worker import PACKAGE, PATIENCE_S, WorkerProcess
+from adapters.e2b_cloud.patience import PATIENCE_S, Tries, patiently
+from adapters.e2b_cloud.transfer import Transfers
+from adapters.e2b_cloud.worker import PACKAGE, WorkerProcess
 from osiris_core.errors import ExecutionError, FailureClass
 from remote.file_transport import FileTransport
-from remote.sandbox import Fate, SandboxError
+from remote.sandbox import Fate, SandboxError, TransportClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from adapters.e2b_cloud.creation import Wanted
     from adapters.e2b_cloud.transport import StreamTransport
 
-KILL_LIMIT_S = 30.0
+PAUSED = "the sandbox was paused at the end of its life"
+KILL_LIMIT_S = 25.0
+"""With the last request that is begun by then, half a minute."""
 
 
 class E2BSandbox:
@@ -41,9 +46,9 @@ class E2BSandbox:
         config: What it has and may do.
         wanted: What is asked for when it is made.
         say: Told what a person should know, and how bad it is (`info`, `warning`).
-        check: Called while something is waited for; what it raises is raised.
+        cancel_reason: Why the run was cancelled, as soon as it is.
         facts: Where what is known of the sandbox is put, for the report.
-        record: Writes facts down that find the worker again after a crash.
+        record: Writes facts down that find sandbox (`native_id`) and worker (`worker_pid`) again after a crash.
     """
 
     frugal = True
@@ -55,9 +60,9 @@ class E2BSandbox:
         wanted: Wanted,
         *,
         say: Callable[[str, str], None],
-        check: Callable[[], None],
+        cancel_reason: Callable[[], str | None],
         facts: dict[str, Any],
-        record: Callable[[str], None],
+        record: Callable[..., None],
     ) -> None:
         name = f"osiris-{wanted.token[:12]}"
         self.work_dir = PurePosixPath(config.remote_dir, name) if config.remote_dir else PurePosixPath(name)
@@ -67,25 +72,25 @@ class E2BSandbox:
         self._config = config
         self._wanted = wanted
         self._say = say
-        self._check = check
         self._facts = facts
         self._record = record
-        self._loop = PrivateLoop.shared()
-        self._requests: Counter[str] = Counter(facts.get("requests"))  # an earlier controller's count
-        self._creation: creation.Creation | None = None
+        requests: Counter[str] = Counter(facts.get("requests"))  # an earlier controller's count
+        facts["requests"] = requests
+        self._line = Line(account, requests, cancel_reason)
+        self._creation: Creation | None = None
         self._sandbox: Any = None
+        self._transfers: Transfers | None = None
         self._transport: StreamTransport | None = None
         self._worker: WorkerProcess | None = None
         self._outlook: Outlook | None = None
         self._keeping: Any = None
+        self._began_s: float | None = None
         self._has_package = False
         self._has_spoken = False
-        self._is_adopted = False
-        self._asked = False
+        self._is_adopted = self._is_by_token = False
         self._stopped = ""
         self._is_stopped = False
         self._lock = threading.Lock()
-        facts["requests"] = self._requests
 
     # There.
 
@@ -94,15 +99,12 @@ class E2BSandbox:
         with self._lock:
             if self._is_stopped:
                 raise SandboxError("the run was stopped", failure_class=FailureClass.CANCELLED)
-            self._asked = True  # from here on there may be something to kill
-        made = creation.Creation(self._account, self._loop, self._wanted, self._count, self._check, self._say)
-        self._creation = made
-        try:
-            self._take(made.make())
-        except SandboxError as exc:
-            if not isinstance(exc, AnswerLost) and exc.failure_class is not FailureClass.PROTOCOL:
-                self._asked = False  # refused, or never heard: nothing was made
-            raise
+
+            def record_id(sandbox_id: str) -> None:
+                self._record(native_id=sandbox_id)
+
+            made = self._creation = Creation(self._line, self._wanted, self._say, record_id)
+        self._take(made.make())
         self.python = made.python
         self._facts.update(template=made.template, create_ms=round((monotonic() - started_s) * 1000, 3))
         return str(self._sandbox.sandbox_id)
@@ -110,41 +112,31 @@ class E2BSandbox:
     def _take(self, sandbox: Any) -> None:
         """Take charge of a sandbox: look at it once, and keep it alive."""
         self._sandbox = sandbox
-        self._outlook = Outlook(self._loop, sandbox, self._wanted, self._facts, self._count)
+        config = self._config
+        self._outlook = Outlook(self._line, sandbox, self._wanted, self._facts)
+        self._transfers = Transfers(self._line, sandbox, self.work_dir, config.user, config.request_timeout_s)
+        self._worker = WorkerProcess(self._line, sandbox.commands, self._wanted.token, config, self.work_dir, self._say)
 
         def say(text: str) -> None:
             self._say(text, "warning")
 
-        self._worker = WorkerProcess(
-            self._loop,
-            sandbox.commands,
-            self._wanted.token,
-            self._config,
-            self.work_dir,
-            count=self._count,
-            check=self._check,
-            say=self._say,
-        )
-        self._keeping = self._loop.begin(keep_alive(sandbox, self._wanted.lifetime, say, self._count))
+        def ran_s() -> float:
+            return 0.0 if self._began_s is None else monotonic() - self._began_s
 
-    def _count(self, kind: str) -> None:
-        self._requests[kind] += 1
+        self._keeping = self._line.loop.begin(keep_alive(self._line, sandbox, self._wanted.lifetime, say, ran_s))
 
     def put(self, archive: Path) -> None:
-        self._count("upload")
-        target = str(self.work_dir / PACKAGE)
-        self._loop.run(
-            transfer.upload(self._sandbox, archive, target, self._config.user, self._config.request_timeout_s),
-            self._check,
-        )
+        assert self._transfers is not None
+        self._transfers.upload(archive, PACKAGE)
         self._has_package = True
 
     def open(self, argv: Sequence[str]) -> StreamTransport:
         assert self._outlook is not None
         assert self._worker is not None
-        self._outlook.require(self._say, self._check)
+        self._outlook.require(self._say)
         self._transport = self._worker.start(argv, unpack=self._has_package)
-        self._record(str(self._transport.pid))
+        self._began_s = monotonic()
+        self._record(worker_pid=str(self._transport.pid))
         return self._transport
 
     # Again.
@@ -154,27 +146,33 @@ class E2BSandbox:
         if before is not None:
             before.close()
             self._has_spoken = self._has_spoken or before.has_output
-            if self._has_spoken and before.is_again and not before.has_output:
-                # It was connected to again, and silent: something that is attached since a pause swallows it all.
-                self._say("nothing comes over the worker's stream; its files are read instead", "warning")
-                files = CommandFiles(self._loop, self._sandbox, self.work_dir, self._config.user, self._count)
-                return FileTransport(files, lambda: True)  # silence tells of its end, with a request for each look
         assert self._worker is not None
-        self._transport = patiently(self._worker.connected, monotonic() + PATIENCE_S, self._check)
-        self._record(str(self._transport.pid))
+        if before is not None and self._has_spoken and before.is_again and before.was_silent:
+            # It was connected to again, and silent: something that is attached since a pause swallows it all.
+            self._say("nothing comes over the worker's stream; its files are read instead", "warning")
+            self._transport = None
+            return self._line.patiently(self._by_files, PATIENCE_S)
+        self._transport = self._line.patiently(self._worker.connected, PATIENCE_S)
+        self._record(worker_pid=str(self._transport.pid))
         return self._transport
+
+    def _by_files(self) -> FileTransport:
+        assert self._worker is not None
+        files = CommandFiles(self._line, self._sandbox, self.work_dir, self._config.user)
+        try:
+            return FileTransport(files, StreamAgain(self._worker.connected))
+        except TransportClosed as exc:
+            raise E2BUnreachable(str(exc)) from exc
 
     def adopt(self, native_id: str | None) -> bool:
         """
         Take over the place that an earlier controller made with this sandbox's token, by its id where that is known,
         else by the token; False when there is none. `reconnect`, `get`, `fate` and `stop` work on it afterwards.
         """
-        self._asked = True
-        with translate("the sandbox cannot be taken over", self._account.redactor, self._account.address):
-            found = creation.adopted(self._account, self._loop, self._wanted, native_id, self._count, self._check)
+        found = finding.adopted(self._line, self._wanted, native_id)
         if found is None:
             return False
-        self._is_adopted = True
+        self._is_adopted, self._is_by_token = True, native_id is None
         self._take(found)
         return True
 
@@ -182,20 +180,29 @@ class E2BSandbox:
 
     def get(self, folder: str) -> Iterator[bytes]:
         """What the worker packed; packed here, by one more request, where it could not do that any more."""
-        with translate(f"{folder} cannot be fetched from the sandbox", self._account.redactor):
-            yield from transfer.fetched(
-                self._loop,
-                self._sandbox,
-                self.work_dir,
-                folder,
-                user=self._config.user,
-                idle_s=self._config.request_timeout_s,
-                count=self._count,
+        assert self._transfers is not None
+        try:
+            yield from self._transfers.fetched(folder)
+        except SandboxGone as exc:
+            if self._is_paused():
+                raise SandboxPaused(PAUSED) from exc
+            raise
+
+    def _is_paused(self) -> bool:
+        """Whether it is there, and sleeps, because its life ended."""
+        if self._config.on_timeout != "pause":
+            return False
+        try:
+            info = self._line.ask_account(
+                "info", "the sandbox cannot be looked at", self._sandbox.get_info(), limit_s=LAST_WAIT_S
             )
+        except SandboxError:
+            return False
+        return str(getattr(info.state, "value", info.state)) == "paused"
 
     def fate(self) -> Fate:
         facts = {"sandbox": str(self._sandbox.sandbox_id)} if self._sandbox is not None else {}
-        if self._sandbox is None or (self._transport is None and not self._is_adopted):
+        if self._sandbox is None or (self._began_s is None and not self._is_adopted):
             return Fate(running=False, message="the worker was not started", facts=facts)
         if self._transport is not None and (code := self._transport.exit_code) is not None:
             return Fate(running=False, exit_code=code, message=self._how(code), facts=facts)
@@ -203,7 +210,7 @@ class E2BSandbox:
         try:
             alive = self._worker.is_there()
         except SandboxGone:
-            message = "the sandbox is gone: it was killed, paused, or lived to its end"
+            message = PAUSED if self._is_paused() else "the sandbox is gone: it was killed, paused, or lived to its end"
             return Fate(running=False, message=message, facts=facts)
         except SandboxError as exc:
             return Fate(running=True, message=str(exc), facts=facts)
@@ -233,47 +240,60 @@ class E2BSandbox:
         with self._lock:
             if self._is_stopped:
                 return self._stopped
-            if self._keeping is not None:
-                self._keeping.cancel()
-            if self._transport is not None:  # its end would be looked into, by a request
-                self._transport.close()
-            if self._asked:
-                self._stopped = self._kept() if keep and self._sandbox is not None else self._killed()
+            self._line.hurry()
+            self._let_go()
+            self._stopped = self._kept() if keep and self._sandbox is not None else self._killed()
             self._is_stopped = True
             return self._stopped
 
+    def leave(self) -> None:
+        """Nothing here concerns the sandbox any more; it lives for an hour yet, if that can be had."""
+        with self._lock:
+            self._let_go()
+            self._line.hurry()
+            self._is_stopped = True
+            with suppress(SandboxError):
+                longer = self._sandbox.set_timeout(self._wanted.lifetime.left_s)
+                self._line.ask_account("timeout", "the sandbox's life cannot be extended", longer)
+
+    def _let_go(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._transport is not None:  # its end would be looked into, by a request
+            self._transport.close()
+
     def _killed(self) -> str:
-        deadline_s = monotonic() + KILL_LIMIT_S
-
-        def kill() -> None:
-            with translate("the sandbox cannot be killed", self._account.redactor, self._account.address):
-                if self._sandbox is not None:
-                    self._count("kill")
-                    self._loop.run(self._account.sandboxes.kill(self._sandbox.sandbox_id))
-                # Asked for, and the answer was not waited for, or came late for once.
-                if self._creation is not None and (self._sandbox is None or self._creation.asked_twice):
+        tries = Tries(KILL_LIMIT_S)
+        while True:
+            try:
+                if self._is_adopted:
+                    finding.kill(self._line, str(self._sandbox.sandbox_id))
+                if self._is_by_token:  # one that was asked for twice may be two
+                    finding.kill_all(self._line, self._wanted.token)
+                if self._creation is not None:
                     self._creation.give_up()
-
-        try:
-            patiently(kill, deadline_s)
-        except SandboxError as exc:
-            raise SandboxError(f"{exc}; osiris runs gc removes it later", failure_class=exc.failure_class) from None
-        return ""
+                return ""
+            except SandboxError as exc:
+                # Whatever it is that cannot be read or was not expected, it may be better the next time.
+                if exc.failure_class is FailureClass.USER_ERROR or not tries.pause():
+                    message = f"{exc}; osiris runs gc removes it later"
+                    raise SandboxError(message, failure_class=exc.failure_class) from None
 
     def _kept(self) -> str:
         """End the worker, so that nothing of the run goes on, and leave the rest for who wants to look."""
         sandbox_id = str(self._sandbox.sandbox_id)
         try:
             assert self._worker is not None
-            patiently(self._worker.end, monotonic() + KILL_LIMIT_S)
+            patiently(self._worker.end, KILL_LIMIT_S / 2)
             state = "is kept until its life ends"
             if self._config.on_timeout == "pause":
-                with translate("the sandbox cannot be paused", self._account.redactor):
-                    self._count("pause")
-                    self._loop.run(self._sandbox.pause())
+                what = "the sandbox cannot be paused"
+                self._line.ask_account("pause", what, self._sandbox.pause(), grace_s=KILL_LIMIT_S / 2)
                 state = "is paused"
         except SandboxGone:
-            return ""
+            if not self._is_paused():
+                return ""
+            state = "is paused: its life ended"
         except ExecutionError as exc:
             state = f"is kept until its life ends ({exc})"
         return (

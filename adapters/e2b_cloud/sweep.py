@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from e2b import SandboxQuery
 
-from adapters.e2b_cloud.errors import translate
 from adapters.e2b_cloud.loop import PrivateLoop
 from adapters.e2b_cloud.metadata import APP, APP_VALUE, OWNER, SESSION, TOKEN
 from osiris_core.leftovers import Leftover
@@ -56,7 +55,7 @@ def find_leftovers(account: Account, session_dirs: Iterable[Path]) -> list[Lefto
     Raises:
         SandboxError: The account cannot be asked.
     """
-    with translate("leftovers cannot be looked for", account.redactor, account.address):
+    with account.errors("leftovers cannot be looked for"):
         found = PrivateLoop.shared().run(sandboxes_with(account, {APP: APP_VALUE}))
     places = _session_dirs_by_token(session_dirs) if found else {}
     return [
@@ -94,5 +93,5 @@ def _is_nobodys(metadata: dict[str, str], places: dict[str, Path]) -> bool:
 
 
 def _remove(account: Account, sandbox_id: str) -> None:
-    with translate(f"sandbox {sandbox_id} cannot be removed", account.redactor, account.address):
+    with account.errors(f"sandbox {sandbox_id} cannot be removed"):
         PrivateLoop.shared().run(account.sandboxes.kill(sandbox_id))

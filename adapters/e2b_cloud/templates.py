@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import sys
+from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import e2b
 
-from adapters.e2b_cloud.errors import translate
 from adapters.e2b_cloud.loop import PrivateLoop
 from osiris_core.errors import FailureClass
 from remote.requirements import required_packages, with_driver_packages
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 BASE_TEMPLATE = "base"
 """What every account has: Debian with a Python, without the worker's packages."""
 NAME = "osiris-worker"
+READY_TAG = "default"
+"""The tag that a name without one means."""
 LAST_LINES = 12
 
 
@@ -70,8 +73,8 @@ def set_up(account: Account, config: E2BConfig, progress: Callable[[str], None])
         return None
     name = template_name(config)
     loop = PrivateLoop.shared()
-    with translate(f"template {name} cannot be looked up", account.redactor, account.address):
-        if loop.run(account.templates.exists(name)):
+    with account.errors(f"template {name} cannot be looked up"):
+        if READY_TAG in loop.run(_tags(account, name)):
             return None
     started_s = monotonic()
     progress(f"building template {name}")
@@ -85,7 +88,7 @@ def set_up(account: Account, config: E2BConfig, progress: Callable[[str], None])
                 progress(text)
 
     try:
-        with translate(f"template {name} cannot be built", account.redactor, account.address):
+        with account.errors(f"template {name} cannot be built"):
             loop.run(_build(account, config, name, note))
     except SandboxError as exc:
         last = "".join(f"\n  {line}" for line in lines[-LAST_LINES:])
@@ -93,7 +96,19 @@ def set_up(account: Account, config: E2BConfig, progress: Callable[[str], None])
     return f"built template {name} in {monotonic() - started_s:.1f} s"
 
 
+async def _tags(account: Account, name: str) -> set[str]:
+    """What is there of it; a name alone is taken as soon as a build is asked for, whatever became of that."""
+    try:
+        return {str(item.tag) for item in await account.templates.get_tags(name)}
+    except e2b.TemplateException as exc:
+        if exc.status_code == HTTPStatus.NOT_FOUND:
+            return set()
+        raise
+
+
 async def _build(account: Account, config: E2BConfig, name: str, note: Callable[[Any], None]) -> None:
+    """Under a tag of its own, so that a build that fails, or that nobody waits for any more, passes for nothing."""
+    built = f"{name}:build-{secrets.token_hex(4)}"
     template = account.templates().from_python_image(python_version(config))
     if config.apt_packages:
         template = template.apt_install(sorted(set(config.apt_packages)))
@@ -101,11 +116,12 @@ async def _build(account: Account, config: E2BConfig, name: str, note: Callable[
     try:
         await account.templates.build(
             template,
-            name,
+            built,
             cpu_count=config.cpu,
             memory_mb=config.memory_mb,
             on_build_logs=note,
         )
+        await account.templates.assign_tags(built, READY_TAG)
     except e2b.BuildException as exc:
         message = (
             f"template {name} cannot be built: {' '.join(str(exc).split())} (change requirements, apt_packages or "

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import e2b
 
-from adapters.e2b_cloud.errors import NotNow, SandboxGone, translate
+from adapters.e2b_cloud.errors import NotNow, SandboxGone
+from adapters.e2b_cloud.line import LAST_WAIT_S
 from remote.sandbox import SandboxError, TransportClosed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from adapters.e2b_cloud.line import Line
     from adapters.e2b_cloud.loop import PrivateLoop
 
 MAX_PENDING_BYTES = 16 << 20
@@ -105,17 +107,18 @@ class StreamTransport:
         pid: The process's, in the sandbox.
         exit_code: How it ended, once that was said on this stream; negative when it was killed.
         is_again: The process was running already.
+        was_silent: It was closed here while it was open, and nothing had ever come over it.
     """
 
-    def __init__(self, loop: PrivateLoop, commands: Any, count: Callable[[str], None], timeout_s: float) -> None:
+    def __init__(self, line: Line, commands: Any, timeout_s: float) -> None:
         self.pid = -1
         self.exit_code: int | None = None
         self.is_again = False
-        self._loop = loop
+        self.was_silent = False
+        self._line = line
         self._commands = commands
-        self._count = count
         self._timeout_s = timeout_s
-        self._output = Output(loop)
+        self._output = Output(line.loop)
         self._handle: Any = None
         self._watch: Any = None
         self._closed = False
@@ -129,7 +132,7 @@ class StreamTransport:
     async def _follow(self) -> None:
         reason = "the process in the sandbox ended"
         try:
-            with translate("the stream broke"):
+            with self._line.errors("the stream broke"):
                 self.exit_code = await self._ended()
         except SandboxError as exc:
             reason = str(exc)
@@ -160,10 +163,9 @@ class StreamTransport:
             if self._closed or self._output.ended is not None:
                 raise TransportClosed(self._output.ended or "it was closed here")
             left_s = max(min(deadline_s - monotonic(), self._timeout_s), 0.1)
-            self._count("stdin")
+            sent = self._commands.send_stdin(self.pid, data, request_timeout=left_s)
             try:
-                with translate("the worker cannot be written to"):
-                    self._loop.run(self._commands.send_stdin(self.pid, data, request_timeout=left_s))
+                self._line.ask("stdin", "the worker cannot be written to", sent, limit_s=left_s, grace_s=LAST_WAIT_S)
                 return
             except NotNow as exc:
                 if monotonic() + PAUSE_S > deadline_s:
@@ -192,10 +194,11 @@ class StreamTransport:
         if self._closed:
             return
         self._closed = True
+        self.was_silent = self._output.ended is None and not self._output.has_come
         self._output.end("it was closed here")
         if self._handle is not None:
             with suppress(Exception):  # a stream that will not be hung up is the far end's to notice
-                self._loop.begin(self._hang_up()).result(HANG_UP_S)
+                self._line.loop.begin(self._hang_up()).result(HANG_UP_S)
 
     async def _hang_up(self) -> None:
         if self._watch is not None:
@@ -204,15 +207,13 @@ class StreamTransport:
 
 
 def open_started(
-    loop: PrivateLoop,
+    line: Line,
     commands: Any,
     command: str,
     environment: dict[str, str],
     *,
     user: str | None,
-    count: Callable[[str], None],
     timeout_s: float,
-    check: Callable[[], None],
 ) -> StreamTransport:
     """
     Start a process and follow it; without a time limit, which would kill it.
@@ -220,8 +221,7 @@ def open_started(
     Raises:
         SandboxError: It cannot be started, or whether it was is not known.
     """
-    transport = StreamTransport(loop, commands, count, timeout_s)
-    count("start")
+    transport = StreamTransport(line, commands, timeout_s)
 
     async def stream(output: Output) -> Any:
         return await commands.run(
@@ -237,13 +237,12 @@ def open_started(
             retain_output=False,
         )
 
-    with translate("the worker cannot be started"):
-        loop.run(transport.begin(stream), check)
+    line.ask("start", "the worker cannot be started", transport.begin(stream))
     return transport
 
 
 def open_connected(
-    loop: PrivateLoop, commands: Any, pid: int, *, count: Callable[[str], None], timeout_s: float
+    line: Line, commands: Any, pid: int, timeout_s: float, limit_s: float | None = None
 ) -> StreamTransport:
     """
     Follow a process that runs, or ended just now.
@@ -251,9 +250,8 @@ def open_connected(
     Raises:
         SandboxError: It cannot be reached, or is not there any more.
     """
-    transport = StreamTransport(loop, commands, count, timeout_s)
+    transport = StreamTransport(line, commands, timeout_s)
     transport.is_again = True
-    count("connect")
 
     async def stream(output: Output) -> Any:
         return await commands.connect(
@@ -265,6 +263,5 @@ def open_connected(
             retain_output=False,
         )
 
-    with translate("the worker cannot be connected to again"):
-        loop.run(transport.begin(stream))
+    line.ask("connect", "the worker cannot be connected to again", transport.begin(stream), limit_s=limit_s)
     return transport

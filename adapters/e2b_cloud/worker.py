@@ -6,60 +6,54 @@ from shlex import quote
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from adapters.e2b_cloud.errors import E2BUnreachable, NothingThere, NotNow, translate
-from adapters.e2b_cloud.patience import patiently
+from adapters.e2b_cloud.errors import NothingThere
+from adapters.e2b_cloud.patience import PATIENCE_S
 from adapters.e2b_cloud.transport import open_connected, open_started
 from osiris_core.context import SURROUNDINGS
+from remote.sandbox import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import PurePosixPath
 
     from adapters.e2b_cloud.config import E2BConfig
-    from adapters.e2b_cloud.loop import PrivateLoop
+    from adapters.e2b_cloud.line import Line
     from adapters.e2b_cloud.transport import StreamTransport
 
 MARKER = "OSIRIS_WORKER_TOKEN"
 """The variable of the process that holds the run's token, by which it is found again."""
 PACKAGE = "package.tar"
 LOOK_LIMIT_S = 10.0
-PATIENCE_S = 60.0
-"""How long a sandbox that cannot be reached is asked again: a deploy of E2B's edge cuts every stream."""
+END_LIMIT_S = 6
+"""How long a worker has for ending what is below it."""
 
 
 class WorkerProcess:
     """
     Args:
-        loop: The SDK's.
+        line: The way to the sandbox.
         commands: Those of the sandbox, as the SDK's object has them.
         token: The run's.
         config: Whose process it is, and how long an answer may take.
         work_dir: The run's folder; relative to the user's home where it does not begin at the root.
-        count: Told each request.
-        check: Called while something is waited for; what it raises is raised.
         say: Told what a person should know.
     """
 
     def __init__(
         self,
-        loop: PrivateLoop,
+        line: Line,
         commands: Any,
         token: str,
         config: E2BConfig,
         work_dir: PurePosixPath,
-        *,
-        count: Callable[[str], None],
-        check: Callable[[], None],
         say: Callable[[str, str], None],
     ) -> None:
         self.pid: int | None = None
-        self._loop = loop
+        self._line = line
         self._commands = commands
         self._token = token
         self._config = config
         self._work_dir = work_dir
-        self._count = count
-        self._check = check
         self._say = say
 
     def start(self, argv: Sequence[str], *, unpack: bool) -> StreamTransport:
@@ -75,26 +69,24 @@ class WorkerProcess:
             try:
                 transport = self._opened(command)
                 break
-            except (E2BUnreachable, NotNow) as exc:
+            except Unreachable as exc:
                 # Whether it was started is not known: one that waits for its first word is ended, and started anew.
-                self._check()
-                if monotonic() > deadline_s:
+                self._line.check()
+                if (left_s := deadline_s - monotonic()) <= 0:
                     raise
                 self._say(f"{exc}; it is tried again", "warning")
-                patiently(self.kill, deadline_s, self._check)
+                self._line.patiently(self.kill, left_s)
         self.pid = transport.pid
         return transport
 
     def _opened(self, command: str) -> StreamTransport:
         return open_started(
-            self._loop,
+            self._line,
             self._commands,
             command,
             {MARKER: self._token, **SURROUNDINGS},
             user=self._config.user,
-            count=self._count,
             timeout_s=self._config.request_timeout_s,
-            check=self._check,
         )
 
     def _command(self, argv: Sequence[str], unpack: bool) -> str:
@@ -108,9 +100,9 @@ class WorkerProcess:
         place = shell_path(self._work_dir)
         return f"mkdir -p {place} && cd {place} && {unpacked}exec {words}"
 
-    def connected(self) -> StreamTransport:
+    def connected(self, limit_s: float | None = None) -> StreamTransport:
         """
-        Another stream of its output.
+        Another stream of its output, open within `limit_s` where that is given.
 
         Raises:
             NothingThere: It is not there.
@@ -121,9 +113,7 @@ class WorkerProcess:
             if not pids:
                 raise NothingThere("there is no worker of this run in the sandbox")
             self.pid = pids[0]
-        return open_connected(
-            self._loop, self._commands, self.pid, count=self._count, timeout_s=self._config.request_timeout_s
-        )
+        return open_connected(self._line, self._commands, self.pid, self._config.request_timeout_s, limit_s)
 
     def is_there(self) -> bool:
         """Whether it lives. Raises SandboxGone when the sandbox does not."""
@@ -131,27 +121,23 @@ class WorkerProcess:
 
     def pids(self, limit_s: float | None = None) -> list[int]:
         """Every process that shows the token and was started from outside."""
-        with translate("the sandbox's processes cannot be listed"):
-            self._count("processes")
-            limit_s = min(limit_s or self._config.request_timeout_s, self._config.request_timeout_s)
-            found = self._loop.run(self._commands.list(request_timeout=limit_s))
+        limit_s = min(limit_s or self._config.request_timeout_s, self._config.request_timeout_s)
+        listed = self._commands.list(request_timeout=limit_s)
+        found = self._line.ask("processes", "the sandbox's processes cannot be listed", listed, limit_s=limit_s)
         return [int(item.pid) for item in found if item.envs.get(MARKER) == self._token]
 
     def end(self) -> None:
         """Have it end what is below it, which it does better than anybody; where it does not, it is killed."""
         if pids := " ".join(map(str, self.pids())):
-            wait = f"for i in $(seq 60); do kill -0 {pids} 2>/dev/null || break; sleep 0.1; done"
-            with translate("the worker cannot be ended"):
-                self._count("end")
-                self._loop.run(self._commands.run(f"kill -TERM {pids}; {wait}", user=self._config.user))
+            wait = f"for i in $(seq {END_LIMIT_S * 10}); do kill -0 {pids} 2>/dev/null || break; sleep 0.1; done"
+            asked = self._commands.run(f"kill -TERM {pids}; {wait}", user=self._config.user)
+            self._line.ask("end", "the worker cannot be ended", asked, grace_s=2.0 * END_LIMIT_S)
             self.kill()
 
     def kill(self) -> None:
         """No process of this run's is alive."""
         for pid in self.pids():
-            with translate("a worker cannot be killed"):
-                self._count("signal")
-                self._loop.run(self._commands.kill(pid))
+            self._line.ask("signal", "a worker cannot be killed", self._commands.kill(pid))
 
 
 def shell_path(path: PurePosixPath) -> str:

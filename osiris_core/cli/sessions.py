@@ -78,12 +78,14 @@ class SessionInfo:
 
     @property
     def attachable(self) -> bool:
-        """Whether another controller can go on with it."""
-        return self.status in ("orphaned", "interrupted")
+        """Whether another controller can go on with it, or fetch what it left."""
+        return self.status in ("orphaned", "interrupted") or bool(self.run.get("left"))
 
     @property
     def fate_of_controller(self) -> str:
-        """What there is to say of a controller that is dead."""
+        """What there is to say of a controller that is dead, or left without what the run made."""
+        if self.status not in ("orphaned", "interrupted"):
+            return f"left its results in their place; osiris runs attach {self.layout.root} fetches them"
         goes_on = "the run may go on without it; " if self.status == "orphaned" else ""
         name = shlex.quote(str(self.layout.root))
         return f"dead (pid {self.run.get('pid')}); {goes_on}osiris runs attach {name} goes on, cancel ends it"

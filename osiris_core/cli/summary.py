@@ -23,6 +23,7 @@ _OWN_ERRORS = frozenset(
             "SandboxError",
             "ImageError",
             "EngineUnreachable",
+            "Unreachable",
             "NotThere",
             "WorkerLost",
             "ProtocolError",

@@ -114,7 +114,7 @@ class ControlPlane:
         _checked_network(body.get("network", {}))
         template = self._templates.find(body.get("templateID", ""))
         if template is None:
-            raise Refused(404, f"template '{body.get('templateID')}' not found")
+            raise Refused(404, _no_template(body.get("templateID", ""), self._templates.taken))
         self._check_rate()
         if sum(sandbox.state == "running" for sandbox in self.sandboxes.values()) >= self._policy.max_sandboxes:
             raise Refused(
@@ -153,6 +153,7 @@ class ControlPlane:
             sandbox
             for sandbox in self.sandboxes.values()
             if sandbox.state in states
+            and time() - sandbox.started_at >= self._policy.list_lag_s
             and wanted.items() <= sandbox.metadata.items()
             and query.get("template", sandbox.template.name) in (sandbox.template.name, sandbox.template.template_id)
         ]
@@ -169,6 +170,12 @@ class ControlPlane:
             for sandbox in list(self.sandboxes.values()):
                 if sandbox.state == "running" and sandbox.end_at < time():
                     await (sandbox.pause() if sandbox.pauses_at_end else sandbox.kill())
+
+
+def _no_template(text: str, taken: set[str]) -> str:
+    name, _, tag = text.partition(":")
+    missing_tag = f"tag '{tag or 'default'}' does not exist for template '{name}'"
+    return missing_tag if name in taken else f"template '{text}' not found"
 
 
 def _hand_over(sandbox: Sandbox, envd_url: str) -> None:

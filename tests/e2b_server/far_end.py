@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.e2b_server.seen import Seen
+
 ENVD_URL = "OSIRIS_E2B_ENVD_URL"
 CLOUD_TEMPLATE = "OSIRIS_E2B_TEMPLATE"
 
@@ -23,11 +25,11 @@ class FarEnd:
     """
     Attributes:
         options: What the adapter's configuration takes to get there.
-        server: The local one, with its record of requests; None at the cloud.
+        record: Every request, where all of them go to the local server; None where they do not.
     """
 
     options: dict[str, Any]
-    server: E2BServer | None
+    record: Seen | None
 
 
 @contextmanager
@@ -43,4 +45,4 @@ def far_end(kind: str, folder: Path) -> Iterator[FarEnd]:
     envd_url = os.environ.get(ENVD_URL)
     with E2BServer(folder, Policy(envd_url=envd_url)) as server:
         options = {"api_key": server.api_key, "api_url": server.api_url, "sandbox_url": envd_url or server.sandbox_url}
-        yield FarEnd({**options, "template": "osiris-ready"}, server)
+        yield FarEnd({**options, "template": "osiris-ready"}, None if envd_url else server.seen)

@@ -50,6 +50,9 @@ async def serve(exchange: Exchange, sandbox: Sandbox) -> None:
     if not is_signed(exchange, sandbox):
         await exchange.refuse(401, "invalid signature" if "signature" in exchange.query else "missing access token")
         return
+    if (user := exchange.query.get("username", "user")) not in ("user", "root"):
+        await exchange.refuse(401, f"error looking up user '{user}': user: unknown user {user}")
+        return
     try:
         if exchange.seen.method == "GET":
             await _download(exchange, sandbox.path(exchange.query.get("path", "")))

@@ -14,6 +14,7 @@ class Policy:
         keepalive_s: After how much silence a stream carries a keepalive. None: what the client asks for.
         piece_bytes: Answers leave in pieces of this many bytes, each an HTTP chunk of its own. None: as they come.
         max_lifetime_s: The plan's limit of a sandbox's life. More at create is refused, more later is cut silently.
+        list_lag_s: After how long a sandbox that was made is listed.
         max_sandboxes: How many may run at once.
         create_per_s: How many sandboxes may be created in a second. None: any number.
         exit_kept_s: How long the exit code of a process is to be had after its end.
@@ -29,6 +30,7 @@ class Policy:
     keepalive_s: float | None = None
     piece_bytes: int | None = None
     max_lifetime_s: float = 3600
+    list_lag_s: float = 0.0
     max_sandboxes: int = 20
     create_per_s: float | None = None
     exit_kept_s: float = 30.0

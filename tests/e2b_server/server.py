@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import shutil
 import socket
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from tests.e2b_server.sandbox import Sandbox
 
+USERS = ("user", "root")
 ENVD_PATHS = ("/process.Process/", "/filesystem.Filesystem/", "/health", "/files")
 
 
@@ -260,6 +262,8 @@ class E2BServer:
                 await files.serve(exchange, sandbox)
             elif not secrets.compare_digest(exchange.headers.get("x-access-token", ""), sandbox.token):
                 await exchange.refuse(401, "unauthorized access, please provide a valid access token")
+            elif (user := _user_of(exchange)) not in USERS:
+                raise RpcError("unauthenticated", f"invalid username: '{user}'")
             else:
                 service, method = path[1:].split("/", 1)
                 serve = process_service.serve if service == "process.Process" else filesystem_service.serve
@@ -273,6 +277,12 @@ class E2BServer:
             return self._plane.sandboxes.get(sandbox_id)
         signed_by = (sandbox for sandbox in self._plane.sandboxes.values() if files.is_signed(exchange, sandbox))
         return next(signed_by, None)
+
+
+def _user_of(exchange: Exchange) -> str:
+    """Whom a call is made for, by its own word; the template's user without one."""
+    kind, _, text = exchange.headers.get("authorization", "").partition(" ")
+    return base64.b64decode(text).decode().partition(":")[0] if kind == "Basic" else USERS[0]
 
 
 async def _canned(exchange: Exchange, status: int, body: Any, headers: dict[str, str]) -> None:

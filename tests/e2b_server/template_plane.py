@@ -89,6 +89,7 @@ class TemplatePlane:
             raise Refused(400, f"Memory must be an even number of MiB between 128 and 8192, got {memory_mb}")
         tags = sorted({*body.get("tags", []), *([tag] if tag else [])}) or ["default"]
         template_id = self._ids.setdefault(name, secrets.token_hex(10))
+        self._templates.taken.add(name)
         build = Build(template_id, name, tags, cpu_count, memory_mb, self._templates.folder, self._archives)
         self.builds[build.build_id] = build
         answer = {"templateID": template_id, "buildID": build.build_id, "public": False}
@@ -140,7 +141,9 @@ class TemplatePlane:
         template.tags |= tags
 
     async def _tags(self, name: str, exchange: Exchange) -> None:
-        self._found(name.partition(":")[0], any_tag=True)
+        plain = name.partition(":")[0]
+        if plain not in {*self._ids, *self._ids.values()}:
+            raise Refused(404, f"template '{plain}' not found")
         found = [
             {"tag": tag, "buildID": template.build_id, "createdAt": timestamp(template.made_at)}
             for template in self._all(name)

@@ -40,10 +40,16 @@ class Template:
 
 
 class Templates:
-    """All that the account can use: `base` has a bare Python, `osiris-ready` the packages of this interpreter."""
+    """
+    All that the account can use: `base` has a bare Python, `osiris-ready` the packages of this interpreter.
+
+    Attributes:
+        taken: Names of which a build was asked for, whatever became of it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.taken: set[str] = set()
         self.ready: list[Template] = []
         for name, layers in (("base", ()), ("osiris-ready", (installed_packages(),))):
             place = folder / name
