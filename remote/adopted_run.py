@@ -50,9 +50,12 @@ class AdoptedRun(RemoteRun):
         return self.summary
 
     def _go_on(self, native_id: str | None) -> RunSummary:
-        with _askable("the place of the run"):
-            check_site(self._sandbox, self._session.recorded)
-            found = self._sandbox.adopt(native_id)
+        try:
+            with _askable("the place of the run"):
+                check_site(self._sandbox, self._session.recorded)
+                found = self._sandbox.adopt(native_id)
+        except NeverPlaced as exc:
+            raise NeverPlaced(f"{self._never}: {exc}") from None
         self._placed = True
         told = self._run.told
         assert told is not None

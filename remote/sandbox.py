@@ -174,6 +174,9 @@ class BatchSandbox(Sandbox, Protocol):
             SandboxError: It will never have it, with the scheduler's own reason.
         """
 
+    def standing(self) -> str:
+        """What the scheduler says of the worker's job now, in words; empty when it says nothing."""
+
     def is_alive(self) -> bool:
         """Whether the last start of the worker runs or is still to run, as far as is known; asks seldom."""
 

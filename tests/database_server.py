@@ -45,6 +45,7 @@ class DatabaseServer:
     Attributes:
         folder: Everything of it; gone after `remove`.
         admin_password: Of the user who may do anything.
+        authority: Whose certificates it has, and trusts.
         ca_pem: The certificate to trust.
     """
 
@@ -58,9 +59,9 @@ class DatabaseServer:
         self.port = free_port()
         self.admin_password = secrets.token_hex(12)
         self._process: subprocess.Popen[bytes] | None = None
-        authority = trustme.CA()
-        self.ca_pem = authority.cert_pem.bytes().decode()
-        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        self.authority = trustme.CA()
+        self.ca_pem = self.authority.cert_pem.bytes().decode()
+        certificate = self.authority.issue_cert("localhost", "127.0.0.1")
         self.cert_file, self.key_file = self.folder / "server.crt", self.folder / "server.key"
         certificate.cert_chain_pems[0].write_to_path(self.cert_file)
         certificate.private_key_pem.write_to_path(self.key_file)

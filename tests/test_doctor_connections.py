@@ -51,6 +51,7 @@ def test_every_connection_is_tried(server: ApiServer, tmp_path: Path) -> None:
     """Good, refused, wrong, unreachable, unknown: a line for each, exit code 1, one document with --json."""
     server.on("/v2", needs_token)
     server.on("/graphql", needs_token)
+    server.gives("/errors", {"errors": [{"message": "no", "extensions": {"code": "UNAUTHENTICATED"}}], "data": None})
     server.on("/echo", lambda seen, wire: wire.json({"sent": seen.headers, "to": seen.target}, 403))
     with rest_server() as rest:
         text = f"""
@@ -66,6 +67,8 @@ connections:
     closed: {{base_url: "http://127.0.0.1:9"}}
   graphql:
     good: {{endpoint: "{server.url}/graphql", auth_type: bearer, auth_token: "${{SHOP_TOKEN:-{SECRET}}}"}}
+    refused: {{endpoint: "{server.url}/errors", auth_type: bearer, auth_token: "a-stale-token"}}
+    html: {{endpoint: "{server.url}/nothing-here"}}
   supabase:
     rest: {{url: "{rest.url}", key: "{KEY}"}}
   filesystem:
@@ -87,6 +90,8 @@ connections:
         "@filesystem.gone": "broken",
         "@filesystem.landing": "ok",
         "@graphql.good": "ok",
+        "@graphql.html": "broken",
+        "@graphql.refused": "broken",
         "@http.closed": "broken",
         "@http.echo": "broken",
         "@http.good": "ok",
@@ -100,10 +105,11 @@ connections:
     details = {name: check["detail"] for name, check in found.items()}
     assert details["@http.good"] == f"{server.url[7:]} answers 200 OK, bearer credentials sent"
     assert "check the credentials" in details["@http.refused"]
+    assert "check the credentials" in details["@graphql.refused"]
     assert details["@http.unset"] == f"{tmp_path / 'c.yaml'}:9: the variable NOWHERE is not set"
     assert f"{tmp_path / 'c.yaml'}:10: base_ur: there is no such key" in details["@http.typo"]
     assert "nobody answers" in details["@http.closed"]
-    assert "6 problems found" in shown.stdout.decode()
+    assert "8 problems found" in shown.stdout.decode()
 
 
 def test_a_server_that_hangs_holds_nobody_up(server: ApiServer, tmp_path: Path) -> None:
@@ -142,6 +148,34 @@ def test_a_driver_that_never_returns(tmp_path: Path, monkeypatch: pytest.MonkeyP
         DriverRegistry.unregister("acme.thing")
     assert (hangs.state, hangs.detail) == ("broken", "did not answer within 0.2 s")
     assert (raises.state, raises.detail) == ("broken", "no ***")
+
+
+def test_more_checks_than_places_that_never_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is given up makes place for the next."""
+
+    class Hangs:
+        connection_family = "acme"
+
+        @classmethod
+        def check_connection(cls, connection: Mapping[str, Any], timeout_s: float) -> str:
+            if connection["n"] < 3:
+                time.sleep(30)
+            return "there"
+
+        def run(self, step_id: str, config: Any, inputs: Any, ctx: Any) -> None: ...
+
+    monkeypatch.setattr("osiris_core.cli.connection_checks.GRACE_S", 0.1)
+    monkeypatch.setattr("osiris_core.cli.connection_checks.AT_A_TIME", 2)
+    aliases = "".join(f"    a{n}: {{n: {n}}}\n" for n in range(4))
+    (tmp_path / "c.yaml").write_text(f"connections:\n  acme:\n{aliases}")
+    DriverRegistry.register("acme.thing", Hangs)
+    started_s = time.monotonic()
+    try:
+        found = check_connections(str(tmp_path / "c.yaml"), 0.2)
+    finally:
+        DriverRegistry.unregister("acme.thing")
+    assert time.monotonic() - started_s < 5
+    assert [check.state for check in found] == ["broken"] * 3 + ["ok"]
 
 
 def test_no_file_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

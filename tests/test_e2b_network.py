@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,6 +89,35 @@ def test_connections_are_reached(tmp_path: Path) -> None:
     assert "hunter2" not in str(options)
     only_one = network_options(NetworkConfig(), reach_of(prepared(tmp_path, read("a", connection="@mysql"))), None)
     assert only_one["allow_out"] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "connection", "expected"),
+    [
+        ("supabase", {"project_id": "abc", "key": "${K}"}, [("abc.supabase.co", 443)]),
+        ("supabase", {"project_id": "abc", "password": "${K}"}, [("db.abc.supabase.co", 5432)]),
+        ("supabase", {"pg_dsn": "postgresql://u:${K}@10.0.0.1:6543/d"}, [("10.0.0.1", 6543)]),
+        ("postgres", {"database": "d", "user": "u"}, [("localhost", 5432)]),
+        ("mysql", {"host": "10.0.0.2", "database": "d", "user": "u"}, [("10.0.0.2", 3306)]),
+        ("mysql", {"host": "/run/mysqld/mysqld.sock", "database": "d", "user": "u"}, []),
+    ],
+)
+def test_a_connection_says_itself_where_it_goes(
+    tmp_path: Path, driver: str, connection: dict[str, Any], expected: list[tuple[str, int]]
+) -> None:
+    """Also where no field has the name of a host: what is known does not open the network."""
+    lines = json.dumps({"version": 1, "connections": {driver: {"main": connection}}})
+    (tmp_path / "osiris_connections.yaml").write_text(lines)
+    context = ExecutionContext(
+        session_dir=str(tmp_path / "s"),
+        connections=str(tmp_path / "osiris_connections.yaml"),
+        environment={"K": "hunter2hunter2"},
+    )
+    config = {"connection": f"@{driver}.main", "table": "t"}
+    step = {"id": "a", "driver": f"{driver}.extractor", "config": config}
+    reach = reach_of(AdapterFactory.create("local").prepare({"pipeline": "p", "steps": [step]}, context))
+    assert [(host.name, host.port) for host in reach.hosts] == expected
+    assert reach.unknown == ()
 
 
 def test_urls_of_a_step_that_needs_a_network_are_reached(tmp_path: Path) -> None:

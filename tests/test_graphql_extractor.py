@@ -173,6 +173,10 @@ def test_who_is_asking(
     [
         ({"query": "mutation { x }"}, "is a mutation; an extractor only reads"),
         ({"query": "# c\n  subscription S { x }"}, "is a subscription"),
+        ({"query": ", mutation { x }"}, "is a mutation"),
+        ({"query": "\ufeffmutation { x }"}, "is a mutation"),
+        ({"query": "fragment F on T { a } mutation { x { ...F } }"}, "is a mutation"),
+        ({"query": 'query A($a: I = {b: "}"}) @c(d: {e: 1}) { x } subscription B { y }'}, "is a subscription"),
         ({"query": "{ x }", "endpoint": None}, "endpoint is missing, or a connection"),
         ({"query": "{ x }", "endpoint": "graphql"}, "endpoint must begin with https://"),
         ({"query": "{ x }", "auth_type": "bearer"}, "auth_type bearer needs auth_token"),
@@ -202,7 +206,10 @@ def test_bad_settings_cost_nothing(tmp_path: Path, config: dict[str, Any], says:
 
 
 def test_a_mutation_within_a_name_is_a_query(server: ApiServer, tmp_path: Path) -> None:
-    """Only an operation at the top is one."""
+    """Only an operation at the top is one, not what stands in a name, a text, a comment or a variable."""
     endpoint = server.gives("/g", {"data": {"mutations": [{"a": 1}]}})
-    config = {"endpoint": endpoint, "query": "query mutationLog { mutations { a } }", "data_path": "data.mutations"}
+    query = (
+        'query mutation($a: I = {b: 1}) { mutations(a: "} mutation {", b: """} mutation {""") { a } }  # } mutation {'
+    )
+    config = {"endpoint": endpoint, "query": query, "data_path": "data.mutations"}
     assert read(tmp_path, config).outputs["df"].to_pylist() == [{"a": 1}]

@@ -173,11 +173,31 @@ def test_every_page_is_read(
     assert done.metrics["rows_read"] == 7
 
 
+def test_equal_pages_may_be_expected(server: ApiServer, tmp_path: Path) -> None:
+    """Where records are equal; and in pages that are not counted, they are no error at all."""
+    rows = [{"status": "paid"}] * 4
+
+    def page(seen: Seen, wire: Wire) -> None:
+        start = int(seen.query.get("offset", ["0"])[0])
+        wire.json(rows[start : start + 2])
+
+    pagination = {"type": "offset", "size": 2, "same_page": "accept"}
+    found = read(tmp_path, {"url": server.on("/x", page), "pagination": pagination})
+    assert found.outputs["df"].to_pylist() == rows
+
+    def linked(seen: Seen, wire: Wire) -> None:
+        last = "at" in seen.query
+        wire.answer(b'[{"status": "paid"}]', **({} if last else {"Link": '</y?at=2>; rel="next"'}))
+
+    linked_pages = {"url": server.on("/y", linked), "pagination": {"type": "link"}}
+    assert read(tmp_path, linked_pages).outputs["df"].num_rows == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "pagination", "says"),
     [
         ({"i": [], "n": "same"}, {"type": "cursor", "cursor_path": "n"}, "round in a circle: page 3"),
-        ({"i": [{"a": 1}]}, {"type": "page"}, "page 2 is the same as page 1"),
+        ({"i": [{"a": 1}]}, {"type": "page"}, "this page is the same as the page before"),
         ({"i": [{"a": 1}], "n": "/x"}, {"type": "next_url", "path": "n"}, "round in a circle: page 2"),
         ({"i": [], "n": {"x": 1}}, {"type": "cursor", "cursor_path": "n"}, "is no text or number"),
         ({"i": [], "n": 3}, {"type": "next_url", "path": "n"}, "is no text"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
@@ -268,8 +269,10 @@ def _peak_mb() -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
 
 
-def test_an_answer_that_is_too_large(server: ApiServer, tmp_path: Path) -> None:
-    """One that never ends is cut off at the limit."""
+def test_an_answer_that_is_too_large(
+    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One that never ends is cut off at the limit, and nothing of its reading is left to complain."""
 
     def endless(seen: Seen, wire: Wire) -> None:
         wire.head(200, {"Transfer-Encoding": "chunked"})
@@ -278,6 +281,9 @@ def test_an_answer_that_is_too_large(server: ApiServer, tmp_path: Path) -> None:
 
     error = failure(tmp_path, {"url": server.on("/x", endless), "max_response_bytes": 1 << 20})
     assert error.failure_class is USER
+    del error
+    gc.collect()
+    assert "destroyed" not in caplog.text + capfd.readouterr().err
 
 
 def drip(seen: Seen, wire: Wire) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -83,6 +84,16 @@ def test_a_row_in_several_packets_is_one_row() -> None:
     sent = wire(rows)
     found, stream = read([[sent[start : start + 3_000_000]] for start in range(0, len(sent), 3_000_000)], 2)
     assert found == rows
+    assert stream.end == END
+
+
+def test_a_large_value_in_many_pieces_is_not_copied_with_each() -> None:
+    """What is held is looked at when it can be whole: the work grows with the value, not with its square."""
+    sent = wire([[b"v" * (40 << 20)], [b"w"]])
+    started_s = time.process_time()
+    found, stream = read([[sent[start : start + 50_000]] for start in range(0, len(sent), 50_000)], 1)
+    assert time.process_time() - started_s < 3
+    assert [len(value) for (value,) in found] == [40 << 20, 1]
     assert stream.end == END
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +131,29 @@ def test_a_float_in_a_query_is_refused(mariadb: Any, tmp_path: Path) -> None:
         ("n decimal(5,2)", pa.array([Decimal("1.239")]), "truncated"),
         ("v varchar(3)", pa.array(["four"]), "truncated"),
         ("d date", pa.array(["2024-02-30"]), "truncated"),
-        ("d date", pa.array([datetime(2024, 1, 1, 12)]), "truncated"),
-        ("i int", pa.array(["x"]), "Incorrect integer"),
+        ("d date", pa.array([datetime(2024, 1, 1, 12)]), "time of the day"),
+        ("d date", pa.array(["2024-01-01 12:00"]), "does not fit date"),
+        ("d date", pa.array([20240101]), "takes no values of int64"),
+        ("i int", pa.array(["x"]), "does not fit int"),
+        ("i int", pa.array(["1.5"]), "does not fit int"),
+        ("i int", pa.array([1.5]), "does not fit int"),
+        ("i bigint unsigned", pa.array([Decimal("1.5")]), "does not fit bigint"),
+        ("i int", pa.array([pa.MonthDayNano([0, 0, 1])]), "takes no values"),
+        ("b bit(4)", pa.array([1.5]), "does not fit bit"),
+        ("t datetime", pa.array([datetime(2024, 1, 1, 13, 45, 0, 600_000)]), "part of a second"),
+        ("t datetime(3)", pa.array(["2024-01-01 13:45:00.0006"]), "does not fit datetime"),
+        ("t datetime(6)", pa.array([1], pa.timestamp("ns")), "does not fit datetime"),
+        ("t timestamp(1)", pa.array([datetime(2024, 1, 1, 13, 45, 0, 660_000)]), "part of a second"),
+        ("t time", pa.array([time(13, 45, 0, 600_000)]), "part of a second"),
+        ("t time", pa.array([1500], pa.duration("ms")), "part of a second"),
+        ("t time(6)", pa.array([1500], pa.duration("ns")), "does not fit time"),
+        ("f double", pa.array([2**53 + 1]), "does not fit double"),
+        ("f double", pa.array([Decimal("0.12345678901234567890")]), "more digits"),
+        ("f float", pa.array([16_777_217]), "does not fit float"),
+        ("f double(5,2)", pa.array([Decimal("1.239")]), "does not fit double"),
+        ("y year", pa.array([99]), "before 1901"),
+        ("y year", pa.array(["99"]), "four digits"),
+        ("e enum('a')", pa.array([1]), "none of its values"),
         ("i int NOT NULL", pa.array([None], pa.int32()), "NULL"),
         ("i int PRIMARY KEY", pa.array([1, 1]), "Duplicate entry"),
         ("e enum('a')", pa.array(["b"]), "truncated"),
@@ -143,12 +164,64 @@ def test_a_float_in_a_query_is_refused(mariadb: Any, tmp_path: Path) -> None:
 def test_a_value_that_does_not_fit_is_refused(
     mariadb: Any, tmp_path: Path, column: str, values: Any, message: str
 ) -> None:
-    """A load would change or leave it out and only warn: here nothing is written."""
+    """A load would change or leave it out, some of it without a warning: here nothing is written."""
     mariadb.run(f"CREATE TABLE narrow ({column})")
     with pytest.raises(StepError, match=message) as caught:
         mariadb.write(tmp_path, pa.table({column.split()[0]: values}), table="narrow")
     assert caught.value.failure_class is FailureClass.USER_ERROR
     assert mariadb.value("SELECT COUNT(*) FROM narrow") == 0
+
+
+@pytest.mark.parametrize("setting", ["sql_notes = 0", "max_error_count = 0"])
+def test_a_server_that_does_not_tell_of_its_changes_is_told_to(mariadb: Any, tmp_path: Path, setting: str) -> None:
+    """What it was set to count decides nothing: a value that it would change is refused."""
+    mariadb.run("CREATE TABLE narrow (n decimal(5,2))")
+    name = setting.partition(" ")[0]
+    ((before,),) = mariadb.ask_admin(f"SELECT @@GLOBAL.{name}")
+    mariadb.ask_admin(f"SET GLOBAL {setting}")
+    try:
+        with pytest.raises(StepError, match="truncated"):
+            mariadb.write(tmp_path, pa.table({"n": [Decimal("1.239")]}), table="narrow")
+    finally:
+        mariadb.ask_admin(f"SET GLOBAL {name} = {before}")
+    assert mariadb.value("SELECT COUNT(*) FROM narrow") == 0
+
+
+@pytest.mark.parametrize("loads", [True, False])
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("i int", pa.array([7.0, None]), 7),
+        ("i bigint unsigned", pa.array([Decimal("7.00")]), 7),
+        ("b bit(4)", pa.array(["3"]), b"\x03"),
+        ("y year", pa.array([0], pa.int8()), 0),
+        ("y year", pa.array(["2024"]), 2024),
+        ("n decimal(5,2)", pa.array([1.239]), Decimal("1.24")),
+        ("n decimal(5,2)", pa.array([1e-7]), Decimal("0.00")),
+        ("n decimal(65,30)", pa.array([0.1]), Decimal("0.100000000000000000000000000000")),
+        ("f double", pa.array([Decimal("0.10")]), 0.1),
+        ("f double", pa.array([2**53]), 2.0**53),
+        ("f double(5,2)", pa.array([1.239]), 1.24),
+        ("t datetime", pa.array([datetime(2024, 1, 1, 13, 45)]), datetime(2024, 1, 1, 13, 45)),
+        ("t datetime(1)", pa.array(["2024-01-01 13:45:00.60"]), datetime(2024, 1, 1, 13, 45, 0, 600_000)),
+        ("t datetime", pa.array([date(2024, 1, 1)]), datetime(2024, 1, 1)),
+        ("d date", pa.array([datetime(2024, 1, 1)]), date(2024, 1, 1)),
+        ("t time", pa.array([time(13, 45)]), timedelta(hours=13, minutes=45)),
+        ("t time", pa.array(["-123:45:00"]), -timedelta(hours=123, minutes=45)),
+        ("e enum('1','b')", pa.array([1]), "1"),
+    ],
+)
+def test_a_value_of_another_type_that_fits_is_written(
+    mariadb: Any, tmp_path: Path, column: str, values: Any, expected: Any, loads: bool
+) -> None:
+    """By a load and by INSERT. Floating-point numbers are rounded to a column's places, and nothing else."""
+    mariadb.run(f"CREATE TABLE wide ({column})")
+    mariadb.ask_admin(f"SET GLOBAL local_infile = {int(loads)}")
+    try:
+        mariadb.write(tmp_path, pa.table({column.split()[0]: values}), table="wide")
+    finally:
+        mariadb.ask_admin("SET GLOBAL local_infile = 1")
+    assert mariadb.rows("SELECT * FROM wide")[0] == (expected,)
 
 
 def test_a_made_table_has_the_types_of_the_input(mariadb: Any, tmp_path: Path) -> None:

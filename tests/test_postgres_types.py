@@ -107,6 +107,9 @@ def test_numbers_without_limits_follow_the_option(typed: Any, tmp_path: Path, op
         ("SELECT timestamptz 'infinity' AS x", "infinite_dates: null"),
         ("SELECT timestamp '294276-12-31' AS x", "infinite_dates: null"),
         ("SELECT time '24:00' AS x", "infinite_dates: null"),
+        ("SELECT ARRAY[date 'infinity'] AS x", "infinite_dates: null"),
+        ("SELECT ARRAY[timestamp '-infinity'] AS x", "infinite_dates: null"),
+        ("SELECT ARRAY[time '24:00'] AS x", "infinite_dates: null"),
     ],
 )
 def test_what_arrow_cannot_hold_is_an_error_or_null(postgres: Any, tmp_path: Path, query: str, message: str) -> None:
@@ -115,7 +118,55 @@ def test_what_arrow_cannot_hold_is_an_error_or_null(postgres: Any, tmp_path: Pat
         postgres.read(tmp_path / "error", query=query)
     assert caught.value.details["column"] == "x"
     table = postgres.read(tmp_path / "null", query=query, numeric_nan="null", infinite_dates="null")
-    assert table["x"].to_pylist() == [None]
+    assert table["x"].to_pylist() == [[None] if "ARRAY" in query else None]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("ARRAY[4294967295::oid, NULL]", [2**32 - 1, None]),
+        ("ARRAY['123e4567-e89b-12d3-a456-426655440000'::uuid]", ["123e4567-e89b-12d3-a456-426655440000"]),
+        ("""ARRAY['{"a": 1}'::jsonb, NULL]""", ['{"a": 1}', None]),
+        ("ARRAY['<a/>'::xml]", ["<a/>"]),
+        ("ARRAY[1.50, 'NaN'::numeric]", ["1.50", "nan"]),
+        ("ARRAY[date '2024-01-01', NULL]", [date(2024, 1, 1), None]),
+        ("'{}'::int[]", []),
+    ],
+)
+def test_items_of_arrays_are_read_as_columns_are(
+    postgres: Any, tmp_path: Path, query: str, expected: list[Any]
+) -> None:
+    table = postgres.read(tmp_path, query=f"SELECT NULL AS x UNION ALL SELECT {query} UNION ALL SELECT {query}")
+    assert table["x"].to_pylist() == [None, expected, expected]
+
+
+@pytest.mark.parametrize("query", ["ARRAY['12.34'::money]", "ARRAY['::1'::inet]", "ARRAY[ROW(1,2)]", "ROW(1,2)"])
+def test_an_array_of_what_arrow_does_not_have_is_an_error(postgres: Any, tmp_path: Path, query: str) -> None:
+    with pytest.raises(StepError, match="cast it in the query"):
+        postgres.read(tmp_path, query=f"SELECT {query} AS x")
+
+
+def test_an_array_of_arrays_is_an_error(postgres: Any, tmp_path: Path) -> None:
+    """The client would read it as one flat list; also where columns have the same name, or none."""
+    postgres.run(
+        "CREATE TABLE nested (id int, x int[])", "INSERT INTO nested VALUES (1, '{1,2}'), (2, '{{1,2},{3,4}}')"
+    )
+    for source in ({"table": "nested"}, {"query": "SELECT x, 1 AS x, 2 FROM nested ORDER BY id;"}):
+        with pytest.raises(StepError, match="array of arrays"):
+            postgres.read(tmp_path / str(len(source)), **source)
+    assert postgres.read(tmp_path / "one", table="nested", order_by=["id"], limit=1)["x"].to_pylist() == [[1, 2]]
+
+
+def test_a_number_beyond_floats_is_no_infinity(postgres: Any, tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"column 'x'.*set wide_decimals to text"):
+        postgres.read(tmp_path / "1", query="SELECT 1e400::numeric AS x", wide_decimals="float")
+    table = postgres.read(tmp_path / "2", query="SELECT 'Infinity'::numeric AS x", wide_decimals="float")
+    assert table["x"].to_pylist() == [float("inf")]
+
+
+def test_an_interval_beyond_arrow_says_what_to_do(postgres: Any, tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"overflow.*text in the query"):
+        postgres.read(tmp_path, query="SELECT interval '3000000 hours' AS x")
 
 
 def test_the_first_days_of_the_server_are_no_infinity(postgres: Any, tmp_path: Path) -> None:
@@ -135,13 +186,62 @@ def test_a_type_that_arrow_does_not_have_is_an_error_in_a_query(postgres: Any, t
 
 
 @pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("inet[]", "{::1}"),
+        ("money[]", "{$12.34}"),
+        ("xid", "5"),
+        ("tid", "(1,2)"),
+        ("regclass", "odd"),
+        ("int4multirange", "{[1,3)}"),
+        ("mood", "well"),
+        ("mood[]", "{well}"),
+    ],
+)
+def test_a_table_is_read_whatever_its_types_are(postgres: Any, tmp_path: Path, kind: str, value: str) -> None:
+    """As the server writes them, where Arrow has none for them."""
+    postgres.run(
+        "CREATE TYPE mood AS ENUM ('well')", f"CREATE TABLE odd (x {kind})", f"INSERT INTO odd VALUES ('{value}')"
+    )
+    assert postgres.read(tmp_path, table="odd")["x"].to_pylist() == [value]
+
+
+@pytest.mark.parametrize(
     ("column", "values", "message"),
     [
         ("small smallint", pa.array([70_000]), "does not fit smallint"),
         ("n numeric(5,2)", pa.array([Decimal("1.239")]), "does not fit numeric"),
         ("n numeric(5,2)", pa.array(["1.239"]), "does not fit numeric"),
         ("v varchar(3)", pa.array(["four"]), "too long"),
+        ("n numeric(5,-2)", pa.array([Decimal("149")]), "does not fit numeric"),
+        ("n numeric(5,-2)", pa.array([149]), "does not fit numeric"),
+        ("n numeric(50,2)", pa.array(["1.239"]), "does not fit numeric"),
+        ("i integer", pa.array([1.5]), "does not fit integer"),
+        ("i integer", pa.array([True]), "takes no values of bool"),
+        ("f double precision", pa.array([2**53 + 1]), "does not fit double precision"),
+        ("f double precision", pa.array([Decimal("0.12345678901234567890")]), "more digits"),
+        ("f real", pa.array([16_777_217]), "does not fit real"),
+        ("f real", pa.array([1e300]), "does not fit real"),
+        ("m money", pa.array([Decimal("1.239")]), "does not fit money"),
         ("d date", pa.array(["2024-02-30"]), "out of range"),
+        ("d date", pa.array([datetime(2024, 1, 1, 13, 45)]), "time of the day"),
+        ("d date", pa.array(["2024-01-01 13:45"]), "does not fit date"),
+        ("d date[]", pa.array([[datetime(2024, 1, 1, 13, 45)]]), "time of the day"),
+        ("n integer[]", pa.array([[2**40]]), "does not fit integer"),
+        ("t timestamp(0)", pa.array([datetime(2024, 1, 1, 13, 45, 0, 600_000)]), "part of a second"),
+        ("t timestamp(0)", pa.array(["2024-01-01 13:45:00.6"]), "does not fit timestamp"),
+        ("t timestamp", pa.array(["2024-01-01 13:45:00+02"]), "does not fit timestamp"),
+        ("t timestamp", pa.array([1], pa.timestamp("ns", "UTC")), "does not fit timestamp"),
+        ("t timestamptz(3)", pa.array([datetime(2024, 1, 1, 13, 45, 0, 600)]), "part of a second"),
+        ("t timestamptz", pa.array([1], pa.timestamp("ns")), "does not fit timestamp"),
+        ("t timestamp[]", pa.array([[1]], pa.list_(pa.timestamp("ns"))), "does not fit timestamp"),
+        ("c time(0)", pa.array([time(13, 45, 0, 600_000)]), "part of a second"),
+        ("c timetz(0)", pa.array([time(13, 45, 0, 600_000)]), "part of a second"),
+        ("s interval", pa.array([None, pa.MonthDayNano([1, 2, 1999])]), "part of a second"),
+        ("s interval", pa.array([1500], pa.duration("ns")), "does not fit interval"),
+        ("s interval(0)", pa.array([1500], pa.duration("ms")), "part of a second"),
+        ("s interval day to hour", pa.array([90], pa.duration("s")), "part of a second"),
+        ("s interval year to month", pa.array([90], pa.duration("s")), "takes no values"),
         ("j jsonb", pa.array(['{"a":']), "json"),
         ("u uuid", pa.array(["no"]), "uuid"),
         ("t timestamp", pa.array([1], pa.timestamp("ns")), "does not fit"),
@@ -158,6 +258,42 @@ def test_a_value_that_does_not_fit_is_refused(
         postgres.write(tmp_path, pa.table({column.split()[0]: values}), table="narrow")
     assert caught.value.failure_class is FailureClass.USER_ERROR
     assert postgres.value("SELECT count(*) FROM narrow") == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("i integer", pa.array([7.0, None]), "7"),
+        ("i bigint", pa.array([Decimal("7.00")]), "7"),
+        ("i integer", pa.array([" 7 "]), "7"),
+        ("n numeric(5,2)", pa.array([1.239]), "1.24"),
+        ("n numeric(5,-2)", pa.array([1200]), "1200"),
+        ("n numeric(50,2)", pa.array(["12345678901234567890123456789012345678901234.560"]), None),
+        ("n numeric", pa.array(["nan"]), "NaN"),
+        ("f double precision", pa.array([Decimal("0.10")]), "0.1"),
+        ("f real", pa.array([0.1]), "0.1"),
+        ("d date", pa.array(["infinity"]), "infinity"),
+        ("d date", pa.array([datetime(2024, 1, 1)]), "2024-01-01"),
+        ("d date[]", pa.array([[datetime(2024, 1, 1), None]]), "{2024-01-01,NULL}"),
+        ("t timestamp(1)", pa.array(["2024-01-01T13:45:00.60"]), "2024-01-01 13:45:00.6"),
+        ("t timestamp", pa.array([date(2024, 1, 1)]), "2024-01-01 00:00:00"),
+        ("t timestamp", pa.array([0], pa.timestamp("s", "Europe/Prague")), "1970-01-01 00:00:00"),
+        ("t timestamptz", pa.array(["2024-01-01 13:45+02:00"]), "2024-01-01 11:45:00+00"),
+        ("s interval(0)", pa.array([pa.MonthDayNano([1, 2, 3 * 10**9])]), "1 mon 2 days 00:00:03"),
+        ("s interval", pa.array(["1 day 2 hours"]), "1 day 02:00:00"),
+        ("s smallint[]", pa.array([[1, None], None, []]), "{1,NULL}"),
+    ],
+)
+def test_a_value_of_another_type_that_fits_is_written(
+    postgres: Any, tmp_path: Path, column: str, values: Any, expected: str | None
+) -> None:
+    """Floating-point numbers are rounded to a column's places, and nothing else."""
+    postgres.run(f"CREATE TABLE wide ({column})")
+    name = column.split()[0]
+    postgres.write(tmp_path, pa.table({name: values}), table="wide")
+    found = postgres.rows(f"SELECT {name}::text FROM wide")
+    assert len(found) == len(values)
+    assert found[0][0] == (values[0].as_py()[:-1] if expected is None else expected)
 
 
 def test_a_made_table_has_the_types_of_the_input(postgres: Any, tmp_path: Path) -> None:

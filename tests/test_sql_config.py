@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from osiris_core import AdapterFactory, ExecutionContext
 from osiris_core.drivers.mysql_extractor_config import MysqlExtractorConfig
 from osiris_core.drivers.mysql_writer import MysqlWriterConfig
 from osiris_core.drivers.postgres_extractor_config import PostgresExtractorConfig
 from osiris_core.drivers.postgres_writer import PostgresWriterConfig
-from osiris_core.drivers.sql_connection import MysqlConnection, PostgresConnection, as_file
-from osiris_core.drivers.sql_errors import line_and_column
-from osiris_core.errors import PreparationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from osiris_core.drivers.sql_certificates import certificate_files
+from osiris_core.drivers.sql_connection import MysqlConnection, PostgresConnection
+from osiris_core.drivers.sql_errors import DatabaseFailed, line_and_column
+from osiris_core.errors import FailureClass, PreparationError
 
 CONNECTION = {"database": "shop", "user": "reader", "password": "hunter2-secret"}
 READS = [PostgresExtractorConfig, MysqlExtractorConfig]
@@ -122,11 +123,28 @@ def test_a_compiled_manifest_of_osiris_is_taken_as_it_is() -> None:
     assert (found.query, found.batch_size) == ("SELECT 1", 10000)
 
 
-def test_a_certificate_as_text_becomes_a_file_that_only_we_read(tmp_path: Path) -> None:
-    path = as_file("-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----", "ca.pem", tmp_path)
-    assert (tmp_path / "ca.pem").stat().st_mode & 0o777 == 0o600
-    assert path == str(tmp_path / "ca.pem")
-    assert as_file("/etc/ssl/ca.pem", "ca.pem", tmp_path) == "/etc/ssl/ca.pem"
+def test_a_key_as_text_is_a_file_that_only_we_read_and_on_no_disk(tmp_path: Path) -> None:
+    """As long as it is needed. A file that is named is what it is; one that is not there is named."""
+    key = tmp_path / "key.pem"
+    key.write_text("a key\n")
+    pem = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"
+    connection = PostgresConnection(
+        **{**CONNECTION, "tls": "require", "tls_ca": pem, "tls_cert": pem, "tls_key": SecretStr(str(key))}
+    )
+    with certificate_files(connection) as files:
+        assert files["tls_key"] == str(key)
+        assert Path(files["tls_ca"]).read_text() == pem + "\n"
+        assert Path(files["tls_ca"]).stat().st_mode & 0o777 == 0o600
+        if sys.platform == "linux":
+            assert "memfd" in os.readlink(files["tls_ca"])
+    assert not Path(files["tls_ca"]).exists()
+    missing = connection.model_copy(update={"tls_ca": "/nowhere/ca"})
+    with (
+        pytest.raises(DatabaseFailed, match=r"tls_ca: the file '/nowhere/ca' cannot be") as caught,
+        certificate_files(missing),
+    ):
+        pass
+    assert caught.value.failure_class is FailureClass.USER_ERROR
 
 
 def test_a_position_is_a_line_and_a_column() -> None:

@@ -81,6 +81,19 @@ def test_what_is_read(postgres: PostgresDatabase, tmp_path: Path) -> None:
     assert len(read(postgres, tmp_path, limit=2)) == 2
 
 
+def test_a_type_that_arrow_does_not_have_is_text_also_where_rows_are_chosen(
+    postgres: PostgresDatabase, tmp_path: Path
+) -> None:
+    """As from a table that is read whole; and the server compares and orders by its own type, not by the text."""
+    postgres.run("CREATE TABLE people (id int, ip inet)", "INSERT INTO people VALUES (1, '10.0.0.1'), (2, '9.0.0.1')")
+    assert read(postgres, tmp_path, order="ip", filter={"ip": "lt.11.0.0.0"}) == [
+        {"id": 2, "ip": "9.0.0.1/32"},
+        {"id": 1, "ip": "10.0.0.1/32"},
+    ]
+    with pytest.raises(StepError, match="did you mean 'ip'"):
+        read(postgres, tmp_path, select="ipp", order="id")
+
+
 @pytest.mark.parametrize(
     "value",
     ["it's", 'b\\s "q"', "'; DROP TABLE people; --", "\\'; DROP TABLE people; --", "$$", "%s", "{}", "\u2028"],

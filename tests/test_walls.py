@@ -28,7 +28,7 @@ ONLY_IMPORTER = {
     "httpx": ("osiris_core/drivers/http_transport.py", "adapters/e2b_cloud/errors.py"),  # the SDK of e2b raises it
     "jsonrpcserver": "remote/methods.py",
     "keyring": "osiris_core/secret_sources.py",
-    "pymysql": "osiris_core/drivers/mysql_client.py",
+    "pymysql": "osiris_core/drivers/mysql_login.py",
 }
 """Each vendor library has one file, or one adapter's files, that know it."""
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from adapters.e2b_cloud.network_config import is_address, split_port
 from osiris_core.driver import DriverRegistry
+from osiris_core.lifting import connection_models
 from osiris_core.secrets import substitute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from adapters.e2b_cloud.network_config import NetworkConfig
+    from osiris_core.plan import StepPlan
     from osiris_core.prepared import PreparedRun
 
 ALL_TRAFFIC = "0.0.0.0/0"
@@ -86,27 +91,32 @@ def reach_of(prepared: PreparedRun) -> Reach:
     hosts: list[Host] = []
     unknown: list[str] = []
     for step in prepared.steps:
-        needs = bool(getattr(DriverRegistry.get(step.driver), "needs_network", False))
-        found = list(_hosts_of_step(prepared, step.id, step.config, needs))
-        hosts += found
-        if needs and not found:
+        driver = DriverRegistry.get(step.driver)
+        needs = bool(getattr(driver, "needs_network", False))
+        of_connection = _hosts_of_connection(prepared, step, driver)
+        own = {key: value for key, value in step.config.items() if key != "connection"}
+        of_step = list(_urls_in(_filled(own, prepared), f"step '{step.id}'")) if needs else []
+        hosts += [*(of_connection or ()), *of_step]
+        if needs and of_connection is None and not of_step:
             unknown.append(step.id)
     return Reach(tuple(dict.fromkeys(hosts)), tuple(unknown))
 
 
-def _hosts_of_step(
-    prepared: PreparedRun, step_id: str, config: Mapping[str, Any], needs_network: bool
-) -> Iterator[Host]:
-    connection = config.get("connection")
-    name, family = f"step '{step_id}'", ""
+def _hosts_of_connection(prepared: PreparedRun, step: StepPlan, driver: type[Any]) -> list[Host] | None:
+    """As the connection's model says; where there is none, by the names of fields. None: nobody knows."""
+    connection = step.config.get("connection")
+    name, family = f"step '{step.id}'", ""
     if isinstance(connection, str) and connection.startswith("@"):
         name, family = f"connection {connection}", connection[1:].partition(".")[0]
         connection = prepared.connections.get(connection)
-    if isinstance(connection, dict):
-        yield from _hosts_of_connection(_filled(connection, prepared), family, name)
-    if needs_network:
-        own = {key: value for key, value in config.items() if key != "connection"}
-        yield from _urls_in(_filled(own, prepared), f"step '{step_id}'")
+    if not isinstance(connection, dict):
+        return None
+    values = _filled(connection, prepared)
+    for model in connection_models(driver):
+        if hasattr(model, "reaches"):
+            with suppress(ValidationError):  # it is whole only together with the step
+                return [Host(host, port, name) for host, port in model.model_validate(values).reaches()]
+    return list(_guessed(values, family, name)) or None
 
 
 def _filled(value: Any, prepared: PreparedRun) -> Any:
@@ -116,7 +126,7 @@ def _filled(value: Any, prepared: PreparedRun) -> Any:
         return {}
 
 
-def _hosts_of_connection(values: Mapping[str, Any], family: str, of: str) -> Iterator[Host]:
+def _guessed(values: Mapping[str, Any], family: str, of: str) -> Iterator[Host]:
     port = values.get("port")
     port = int(str(port)) if str(port or "").isdigit() else _PORTS.get(family.lower())
     for key in _HOST_FIELDS:

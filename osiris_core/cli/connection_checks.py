@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def check_connections(file: str | None, timeout_s: float) -> list[Check]:
     drivers = _checking_drivers()
     slots = threading.BoundedSemaphore(AT_A_TIME)
     waiting = [(name, _begin(name, book, drivers, timeout_s, slots)) for name in book.names()]
-    return [begun if isinstance(begun, Check) else begun.result(timeout_s) for _, begun in waiting]
+    return [begun if isinstance(begun, Check) else begun.result() for _, begun in waiting]
 
 
 def _checking_drivers() -> dict[str, type[Any]]:
@@ -54,22 +54,30 @@ def _checking_drivers() -> dict[str, type[Any]]:
 class _Attempt:
     """One connection being tried, in a thread that nobody has to wait for: a client library may hang."""
 
-    def __init__(self, name: str, check: Callable[[], Check], slots: threading.Semaphore) -> None:
+    def __init__(self, name: str, check: Callable[[], Check], timeout_s: float, slots: threading.Semaphore) -> None:
         self._name = name
+        self._check = check
+        self._timeout_s = timeout_s
+        self._slots = slots
         self._answer: Future[Check] = Future()
-        self._begun = threading.Event()
-        threading.Thread(target=self._work, args=(check, slots), name=f"osiris-check-{name}", daemon=True).start()
+        threading.Thread(target=self._wait, name=f"osiris-checks-{name}", daemon=True).start()
 
-    def _work(self, check: Callable[[], Check], slots: threading.Semaphore) -> None:
-        with slots:
-            self._begun.set()
-            self._answer.set_result(check())
+    def _wait(self) -> None:
+        """Wait for a place, and then so long for an answer; the place is somebody else's when it is given up."""
+        with self._slots:
+            ended = threading.Event()
+            threading.Thread(target=self._work, args=(ended,), name=f"osiris-check-{self._name}", daemon=True).start()
+            ended.wait(self._timeout_s + GRACE_S)
+        with suppress(InvalidStateError):
+            self._answer.set_result(Check(self._name, "broken", f"did not answer within {self._timeout_s:g} s"))
 
-    def result(self, timeout_s: float) -> Check:
-        self._begun.wait()
-        with suppress(TimeoutError):
-            return self._answer.result(timeout_s + GRACE_S)
-        return Check(self._name, "broken", f"did not answer within {timeout_s:g} s")
+    def _work(self, ended: threading.Event) -> None:
+        with suppress(InvalidStateError):  # given up meanwhile
+            self._answer.set_result(self._check())
+        ended.set()
+
+    def result(self) -> Check:
+        return self._answer.result()
 
 
 def _begin(
@@ -91,7 +99,7 @@ def _begin(
             return Check(name, "broken", message, how_to_give(variable, to_run=False))
     given = substitute(connection, values)
     redactor = Redactor(values.values())
-    return _Attempt(name, lambda: _check(name, driver, given, timeout_s, redactor, book), slots)
+    return _Attempt(name, lambda: _check(name, driver, given, timeout_s, redactor, book), timeout_s, slots)
 
 
 def _check(

@@ -19,6 +19,7 @@ from osiris_core.drivers.json_path import parse_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from osiris_core.redaction import Redactor
     from osiris_core.step_context import StepContext
 
 
@@ -59,7 +60,7 @@ class GraphQLExtractor:
     @classmethod
     def check_connection(cls, connection: Mapping[str, Any], timeout_s: float) -> str:
         found = GraphQLConnection.model_validate(connection)
-        return check_api(found, timeout_s, _request(found.endpoint, "{ __typename }", {}, {}))
+        return check_api(found, timeout_s, _request(found.endpoint, "{ __typename }", {}, {}), _check_answer)
 
     def run(
         self,
@@ -93,6 +94,14 @@ class GraphQLExtractor:
         )
         with http_client(connection, limits, ctx, step_id, config.ca_file) as client:
             return {"df": read_table(client, reading, config, ctx, step_id)}
+
+
+def _check_answer(body: bytes, where: str, redactor: Redactor) -> None:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        value = None
+    check_errors(value, where, redactor)
 
 
 def _pager(config: GraphQLExtractorConfig) -> Pager:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
+from osiris_core.drivers.graphql_query import operations
 from osiris_core.drivers.http_address import check_address
 from osiris_core.drivers.http_connection import ApiConnection, AuthType, check_headers
 from osiris_core.drivers.http_extractor_config import RecordSettings
 from osiris_core.drivers.json_path import parse_path
 from osiris_core.pydantic_words import findings
-
-_COMMENTS = re.compile(r"#[^\n]*")
-_OPERATION = re.compile(r"^\s*(mutation|subscription)\b")
 
 
 class GraphQLConnection(ApiConnection):
@@ -77,8 +74,9 @@ class GraphQLExtractorConfig(RecordSettings):
     @field_validator("query", mode="after")
     @classmethod
     def _reads_only(cls, value: str) -> str:
-        if match := _OPERATION.match(_COMMENTS.sub("", value)):
-            raise ValueError(f"is a {match[1]}; an extractor only reads, and may ask a question again")
+        for name in operations(value):
+            if name in ("mutation", "subscription"):
+                raise ValueError(f"is a {name}; an extractor only reads, and may ask a question again")
         return value
 
     @field_validator("data_path", "pagination_path", mode="after")

@@ -11,17 +11,25 @@ from osiris_core.drivers.http_retry import Again
 from osiris_core.redaction import Redactor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from osiris_core.drivers.http_connection import ApiConnection
 
 _REFUSALS = frozenset({401, 403, 407})
 
 
-def check_api(connection: ApiConnection, timeout_s: float, request: Request | None = None) -> str:
+def check_api(
+    connection: ApiConnection,
+    timeout_s: float,
+    request: Request | None = None,
+    check: Callable[[bytes, str, Redactor], None] | None = None,
+) -> str:
     """
     Ask the connection's own address once, or what `request` asks, and say what came.
 
     Any answer will do, an interface may have nothing at its root; but one that refuses the credentials, or tells of
-    trouble of the server's own, is a failure.
+    trouble of the server's own, is a failure. With `check` it has to be a good answer, at whose body that looks; it
+    raises `HttpFailure`.
 
     Raises:
         HttpFailure: As in a run.
@@ -37,10 +45,13 @@ def check_api(connection: ApiConnection, timeout_s: float, request: Request | No
     redactor = Redactor([*secrets, *connection.headers.values()])
     with HttpClient(connection, limits, redactor) as client:
         try:
-            status = client.fetch(request or Request(connection.address)).status
+            answer = client.fetch(request or Request(connection.address))
+            status = answer.status
+            if check is not None:
+                check(answer.body, host_of(connection.address), redactor)
         except HttpFailure as exc:
             found = exc.details.get("status")
-            if not isinstance(found, int) or found in _REFUSALS or found >= 500 or found < 400:
+            if check is not None or not isinstance(found, int) or found in _REFUSALS or found >= 500 or found < 400:
                 raise
             status = found
     how = f", {connection.auth_type} credentials sent" if connection.auth_type not in ("none", None) else ""

@@ -8,6 +8,7 @@ it waits (for a name, a connection, TLS, the next byte), ended from another thre
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -241,8 +242,9 @@ class HttpClient:
         limit_bytes = self._limits.max_response_bytes
         try:
             reader = BodyReader(reply.headers.get("content-encoding", ""), limit_bytes)
-            async for piece in reply.pieces():
-                reader.feed(piece)
+            async with aclosing(reply.pieces()) as pieces:
+                async for piece in pieces:
+                    reader.feed(piece)
             return reader.finish()
         except BodyTooLarge:
             raise HttpFailure(

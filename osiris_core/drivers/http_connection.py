@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from osiris_core.drivers.http_address import check_address
+from osiris_core.drivers.http_address import check_address, origin
 
 AuthType = Literal["none", "bearer", "basic", "api_key"]
 
@@ -71,6 +71,11 @@ class ApiConnection(BaseModel):
     def address(self) -> str:
         """Where requests go."""
         raise NotImplementedError
+
+    def reaches(self) -> list[tuple[str, int | None]]:
+        """Hosts and ports that it goes to."""
+        _, host, port = origin(self.address if self.proxy is None else self.proxy.get_secret_value())
+        return [(host, port)]
 
     def auth_headers(self) -> dict[str, str]:
         """The headers that say who is asking."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
@@ -68,6 +69,13 @@ class _InRequest(_Settings):
     )
 
 
+class _Counted(_InRequest):
+    same_page: Literal["error", "accept"] = Field(
+        default="error",
+        description="What two equal pages in a row are: a server that does not turn them, or records that are equal.",
+    )
+
+
 class CursorPagination(_InRequest):
     """The answer holds a mark, which the next request gives back."""
 
@@ -85,7 +93,7 @@ class CursorPagination(_InRequest):
         return value
 
 
-class PagePagination(_InRequest):
+class PagePagination(_Counted):
     """Pages are numbered; the first one without records ends it."""
 
     type: Literal["page"] = Field(description="Selects this kind.")
@@ -95,7 +103,7 @@ class PagePagination(_InRequest):
     size: int | None = Field(default=None, ge=1, description="How many records to ask for at a time.")
 
 
-class OffsetPagination(_InRequest):
+class OffsetPagination(_Counted):
     """Records are counted: the next request begins behind those that came. One without records ends it."""
 
     type: Literal["offset"] = Field(description="Selects this kind.")
@@ -177,13 +185,17 @@ class CursorPager:
 
 
 class CountPager:
-    """Counts pages, or with `by_records` the records that came."""
+    """Counts pages, or with `by_records` the records that came. `same_page`: whether a page may be as the last one."""
 
-    def __init__(self, parameter: str, start: int, always: Mapping[str, Any], *, by_records: bool) -> None:
+    def __init__(
+        self, parameter: str, start: int, always: Mapping[str, Any], *, by_records: bool, same_page: bool
+    ) -> None:
         self._parameter = parameter
         self._next = start
         self._always = always
         self._by_records = by_records
+        self._same_page = same_page
+        self._last = b""
 
     def first(self) -> Turn:
         return Turn({**self._always, self._parameter: self._next})
@@ -192,6 +204,14 @@ class CountPager:
         # A short page is no end: servers give fewer than asked for when they like.
         if not page.records:
             return None
+        if not self._same_page:
+            body = hashlib.sha256(page.answer.body).digest()
+            if body == self._last:
+                raise BadPaging(
+                    "this page is the same as the page before; the server does not turn pages as it is asked, or its "
+                    "records are equal: then set same_page: accept"
+                )
+            self._last = body
         self._next += len(page.records) if self._by_records else 1
         return self.first()
 
@@ -218,11 +238,13 @@ def pager_of(settings: Pagination | None) -> Pager:
         return OnePage()
     if isinstance(settings, CursorPagination):
         return CursorPager(settings.cursor_path, settings.parameter, settings.has_more_path)
+    same_page = isinstance(settings, _Counted) and settings.same_page == "accept"
     if isinstance(settings, PagePagination):
         always = {settings.size_parameter: settings.size} if settings.size_parameter and settings.size else {}
-        return CountPager(settings.parameter, settings.first, always, by_records=False)
+        return CountPager(settings.parameter, settings.first, always, by_records=False, same_page=same_page)
     if isinstance(settings, OffsetPagination):
-        return CountPager(settings.parameter, 0, {settings.size_parameter: settings.size}, by_records=True)
+        always = {settings.size_parameter: settings.size}
+        return CountPager(settings.parameter, 0, always, by_records=True, same_page=same_page)
     if isinstance(settings, LinkPagination):
         return AddressPager(lambda page: page.answer.links.get(settings.rel))
     path = parse_path(settings.path)

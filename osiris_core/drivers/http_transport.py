@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import errno
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.container import in_container
 from osiris_core.drivers.http_errors import HttpFailure
 from osiris_core.errors import DriverNotInstalled, FailureClass, StepError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Iterator, Mapping
 
     import httpx
 
@@ -67,10 +67,10 @@ class Reply:
         self.headers = {name.lower(): value for name, value in response.headers.items()}
         self.links = {rel: link["url"] for rel, link in response.links.items() if rel and link.get("url")}
 
-    def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it was sent: httpx would unpack a bomb before anyone could count."""
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body as it was sent: httpx would unpack a bomb before anyone could count. To be closed by who reads."""
         stream: Any = self._response.stream
-        found: AsyncIterator[bytes] = stream.__aiter__()
+        found: AsyncGenerator[bytes, None] = stream.__aiter__()
         return found
 
     async def close(self) -> None:
@@ -179,7 +179,7 @@ def _connect_words(error: Exception, host: str) -> str:
     code = _errno_of(error)
     if code == errno.ECONNREFUSED or "refused" in str(error) or "All connection attempts failed" in str(error):
         own = host.partition(":")[0] in ("localhost", "127.0.0.1") or host.startswith("[::1]")
-        inside = own and Path("/.dockerenv").exists()
+        inside = own and in_container()
         hint = " (that is this container itself; for the machine it runs on see docs/docker.md)" if inside else ""
         return f"nobody answers at {host}{hint}"
     return f"{host} cannot be reached: {error or type(error).__name__}"

@@ -1,34 +1,33 @@
-"""The one file that knows the client library of MariaDB and MySQL: connections, statements, rows in blocks, loads."""
+"""A session of MariaDB or MySQL: statements, rows in blocks, loads, and their end when the step is stopped."""
 
 from __future__ import annotations
 
 import select
-import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from osiris_core.drivers.mysql_errors import failed, lost, not_connected
+from osiris_core.drivers.mysql_errors import failed, lost
+from osiris_core.drivers.mysql_login import load_library, log_in, read_without_limit
 from osiris_core.drivers.mysql_rows import RowStream, columns_of
-from osiris_core.drivers.sql_connection import MysqlConnection, as_file
 from osiris_core.drivers.sql_errors import DatabaseFailed
-from osiris_core.errors import DriverNotInstalled, FailureClass
+from osiris_core.drivers.sql_opening import connected
+from osiris_core.errors import FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
-    from pathlib import Path
-    from types import ModuleType
 
     import pyarrow as pa
 
+    from osiris_core.drivers.sql_connection import MysqlConnection
     from osiris_core.run_pool import RunPool
     from osiris_core.step_context import StepContext
 
-PACKAGES = ("cryptography>=42", "numpy>=1.26", "pymysql>=1.1.1,<2")
 CANCEL_INTERVAL_S = 0.2
 CANCEL_FOR_S = 60.0
+CANCEL_CONNECT_S = 2.0
+"""A server that lets nobody in for so long may still be cut off."""
 BLOCK_BYTES = 1 << 20
 SEND_BYTES = 1 << 20
 UNREACHABLE_S = 60
@@ -40,38 +39,6 @@ _TCP_OPTIONS = ((4, 30), (5, 10), (6, 3), (18, UNREACHABLE_S * 1000))
 WRITER_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO"
 
 
-def load_library() -> ModuleType:
-    """
-    The client library.
-
-    Raises:
-        DriverNotInstalled: It, or numpy, is not there; the message says what to install.
-    """
-    try:
-        import_module("numpy")
-        return import_module("pymysql")
-    except ModuleNotFoundError as exc:
-        message = f"MariaDB and MySQL need {exc.name}, which is not installed here: pip install 'osiris-core[mysql]'"
-        raise DriverNotInstalled(message) from None
-
-
-def _tls(connection: MysqlConnection, files_dir: Path) -> dict[str, Any]:
-    if connection.tls == "off":
-        return {"ssl_disabled": True}
-    if connection.tls == "prefer" and not connection.tls_ca and not connection.tls_cert:
-        return {}
-    context = ssl.create_default_context(
-        cafile=as_file(connection.tls_ca, "tls-ca.pem", files_dir) if connection.tls_ca else None
-    )
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # what servers make for themselves does not pass it
-    context.check_hostname = connection.tls == "verify-full"
-    context.verify_mode = ssl.CERT_REQUIRED if connection.tls.startswith("verify") else ssl.CERT_NONE
-    if connection.tls_cert and connection.tls_key:
-        key = as_file(connection.tls_key.get_secret_value(), "tls-key.pem", files_dir)
-        context.load_cert_chain(as_file(connection.tls_cert, "tls-cert.pem", files_dir), key)
-    return {"ssl": context}
-
-
 class MysqlSession:
     """
     One connection, in a transaction from its first statement on. Closing it rolls back what was not committed.
@@ -79,11 +46,10 @@ class MysqlSession:
     A cancel of the step ends the statement that runs, at the server too, and whatever is started after it.
     """
 
-    def __init__(self, raw: Any, connection: MysqlConnection, files_dir: Path, kind: Hashable = None) -> None:
+    def __init__(self, raw: Any, connection: MysqlConnection, kind: Hashable) -> None:
         self._raw = raw
         self._kind = kind
         self._connection = connection
-        self._files_dir = files_dir
         self._closing = threading.Lock()
         self._closed = False
         self._in_stream = False
@@ -93,44 +59,51 @@ class MysqlSession:
     def open(
         cls,
         connection: MysqlConnection,
-        files_dir: Path,
         *,
         read_only: bool = False,
         loads: bool = False,
-        pool: RunPool | None = None,
+        ctx: StepContext | None = None,
     ) -> MysqlSession:
         """
-        `loads`: rows may be sent by `load`. `pool`: where an earlier step may have left its connection.
+        `loads`: rows may be sent by `load`. `ctx`: of the step whose cancel ends the session, and in whose pool an
+        earlier step may have left its connection.
 
         Raises:
             DatabaseFailed: No connection could be made.
             DriverNotInstalled: The client library is missing.
+            RunCancelled, RunTimeout: The step was asked to stop.
         """
         kind = (cls, connection, loads)
-        kept = pool.take(kind) if pool is not None else None
+        kept = ctx.pool.take(kind) if ctx is not None else None
         if kept is not None:
-            session = cls(kept, connection, files_dir, kind)
+            session = cls(kept, connection, kind)
             try:
-                session._set_up(read_only=read_only)
+                session._set_up(read_only=read_only, ctx=ctx)
             except DatabaseFailed:  # the server ended it meanwhile
                 session.close()
             else:
                 return session
-        session = cls(_connect(connection, files_dir, loads=loads), connection, files_dir, kind)
+        load_library()
+        raw = connected(lambda: log_in(connection, loads=loads), lambda late: late.close(), connection, ctx)
+        read_without_limit(raw)
+        session = cls(raw, connection, kind)
         try:
-            session._set_up(read_only=read_only)
+            session._set_up(read_only=read_only, ctx=ctx)
         except BaseException:
             session.close()
             raise
         return session
 
-    def _set_up(self, *, read_only: bool) -> None:
+    def _set_up(self, *, read_only: bool, ctx: StepContext | None) -> None:
+        if ctx is not None:
+            ctx.on_cancel(self._stop_aside)
         if self._connection.socket_dir is None:
             for option, value in _TCP_OPTIONS:
                 self._raw._sock.setsockopt(_TCP, option, value)
         settings = ["time_zone = '+00:00'", "net_write_timeout = 3600"]
         if not read_only:
-            settings.append(f"sql_mode = '{WRITER_MODE}'")
+            # Warnings are how the server says that it changed a value: it is to count and keep all kinds of them.
+            settings += [f"sql_mode = '{WRITER_MODE}'", "sql_notes = 1", "max_error_count = 64"]
         limit_s = self._connection.statement_timeout_s
         if limit_s is not None and self.is_mariadb:
             settings.append(f"max_statement_time = {limit_s:.3f}")
@@ -161,18 +134,19 @@ class MysqlSession:
             else:
                 pool.put(self._kind, raw, raw.close)
 
-    def watch(self, ctx: StepContext) -> None:
-        """Be ended by a cancel of the step."""
-        ctx.on_cancel(lambda: threading.Thread(target=self._stop, name="osiris-mysql-cancel", daemon=True).start())
+    def _stop_aside(self) -> None:
+        threading.Thread(target=self._stop, name="osiris-mysql-cancel", daemon=True).start()
 
     def _stop(self) -> None:
         # Once is not enough: a statement may be started after it.
         give_up_s = time.monotonic() + CANCEL_FOR_S
+        quick_s = min(self._connection.connect_timeout_s, CANCEL_CONNECT_S)
+        quick = self._connection.model_copy(update={"connect_timeout_s": quick_s})
         killer: Any = None
         try:
             while time.monotonic() < give_up_s and not self._closed:
                 try:
-                    killer = killer or _connect(self._connection, self._files_dir)
+                    killer = killer or log_in(quick)
                     with self._closing:  # afterwards the connection may be another step's
                         if not self._closed:
                             killer.query(f"KILL QUERY {self._raw.thread_id()}")
@@ -240,7 +214,7 @@ class MysqlSession:
                 return
 
     def _raise_at_end(self, packet: bytes) -> None:
-        found = import_module("pymysql.protocol").MysqlPacket(packet, self._raw.encoding)
+        found = load_library().protocol.MysqlPacket(packet, self._raw.encoding)
         if found.is_error_packet():
             found.raise_for_error()
 
@@ -267,7 +241,7 @@ class MysqlSession:
             self._raw.write_packet(b"")
             packet = self._raw._read_packet()
             self._in_stream = False
-            done = import_module("pymysql.protocol").OKPacketWrapper(packet)
+            done = library.protocol.OKPacketWrapper(packet)
             return int(done.affected_rows), int(done.warning_count)
 
     def commit(self) -> None:
@@ -308,36 +282,6 @@ class MysqlSession:
                     message, FailureClass.PROTOCOL, remedy="check what the connection's host is"
                 ) from None
             raise lost(str(exc)) from None
-
-
-def _connect(connection: MysqlConnection, files_dir: Path, *, loads: bool = False) -> Any:
-    library = load_library()
-    password = connection.password.get_secret_value().encode() if connection.password is not None else b""
-    place: dict[str, Any] = {"host": connection.host, "port": connection.server_port}
-    if connection.socket_dir is not None:
-        place = {"unix_socket": connection.socket_dir}
-    try:
-        raw = library.connect(
-            **place,
-            user=connection.user,
-            password=password,
-            database=connection.database,
-            charset="utf8mb4",
-            autocommit=False,
-            connect_timeout=connection.connect_timeout_s,
-            read_timeout=None,
-            local_infile=loads,
-            program_name="osiris",
-            max_allowed_packet=1 << 30,
-            **_tls(connection, files_dir),
-        )
-    except library.err.MySQLError as exc:
-        raise not_connected(exc, connection) from None
-    except (ssl.SSLError, OSError) as exc:
-        raise not_connected(exc, connection) from None
-    # From here on a server that asks for a file gets an error; `load` has its own way.
-    raw._local_infile = False
-    return raw
 
 
 def quoted(*names: str | None) -> str:

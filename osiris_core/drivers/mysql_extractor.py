@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from osiris_core.drivers.mysql_client import PACKAGES, MysqlSession, quoted
+from osiris_core.drivers.mysql_client import MysqlSession, quoted
 from osiris_core.drivers.mysql_extractor_config import MysqlExtractorConfig
+from osiris_core.drivers.mysql_login import PACKAGES
 from osiris_core.drivers.mysql_reading import as_float, read_column
 from osiris_core.drivers.mysql_server import check_mysql
 from osiris_core.drivers.mysql_tables import find_table
@@ -65,10 +66,7 @@ class MysqlExtractor:
     ) -> dict[str, Any]:
         """Connect and start the query; its rows are read while `df` is."""
         with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
-            session = opened.enter_context(
-                MysqlSession.open(config.connection, ctx.work_dir, read_only=True, pool=ctx.pool)
-            )
-            session.watch(ctx)
+            session = opened.enter_context(MysqlSession.open(config.connection, read_only=True, ctx=ctx))
             floats: set[str] = set()
             fields, blocks = session.stream(config.query or _table_query(session, config, floats))
             if not fields:

@@ -10,7 +10,6 @@ from osiris_core.drivers.csv_text import as_text
 from osiris_core.drivers.mysql_client import quoted
 from osiris_core.drivers.mysql_tables import find_table, look_up_table, unique_keys
 from osiris_core.drivers.mysql_target import create_statement, lines, load_statement, sendings
-from osiris_core.drivers.sql_content import plain_batches
 from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.drivers.sql_loading import TableLoad, administrators_remedy, not_there
 from osiris_core.drivers.sql_marker import MARKER_TABLE, Marker
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 STAGING = "osiris_staging"
 NO_LOADS = ("1148", "3948", "4166", "3950")
 """The server, or its administrator, does not take LOAD DATA LOCAL."""
+UNCHANGED = "nothing was written; change the rows, or the table, before you write them"
 INSERT_VALUES = 8_000
 DUPLICATE = "1062"
 
@@ -96,19 +96,12 @@ class MysqlLoad(TableLoad["ServerTable", "Sending"]):
             return self._insert(columns, place)
         if warnings:
             self._refuse_changes()
+            raise DatabaseFailed(f"the server changed values of the load: {warnings} warnings", remedy=UNCHANGED)
         return rows
 
     def _lines(self, columns: list[Sending]) -> Iterator[bytes]:
-        for batch in self._batches():
+        for batch in self.batches():
             yield lines(batch, columns)
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        rows = 0
-        for batch in plain_batches(self.table, self.config.batch_size):
-            self.ctx.raise_if_cancelled()
-            yield batch
-            rows += batch.num_rows
-            self.ctx.progress(rows, self.table.num_rows)
 
     def _refuse_changes(self) -> None:
         """
@@ -118,13 +111,12 @@ class MysqlLoad(TableLoad["ServerTable", "Sending"]):
             DatabaseFailed: The last statement gave a warning.
         """
         for level, code, message in self._session.rows("SHOW WARNINGS LIMIT 1"):
-            remedy = "nothing was written; change the rows, or the table, before you write them"
-            raise DatabaseFailed(str(message), code=str(code), remedy=remedy, details={"level": str(level)})
+            raise DatabaseFailed(str(message), code=str(code), remedy=UNCHANGED, details={"level": str(level)})
 
     def _insert(self, columns: list[Sending], place: str) -> int:
         names = ", ".join(quoted(column.name).replace("%", "%%") for column in columns)
         written, size = 0, max(1, INSERT_VALUES // len(columns))
-        for batch in self._batches():
+        for batch in self.batches():
             values = [_parameters(column, batch.column(index)) for index, column in enumerate(columns)]
             rows = list(zip(*values, strict=True))
             for start in range(0, len(rows), size):
@@ -160,9 +152,8 @@ def _parameters(column: Sending, values: Any) -> list[Any]:
     """The values as parameters of a statement; bytes as bytes."""
     if pa.types.is_binary(values.type):
         return list(values.to_pylist())
-    if column.target.type_name == "bit":
-        return list(values.to_pylist())
-    return list(as_text(column.convert(values)).to_pylist())
+    made = column.convert(values)
+    return list((made if column.target.type_name == "bit" else as_text(made)).to_pylist())
 
 
 class MysqlMarkers:

@@ -53,13 +53,19 @@ class RowStream:
 
     def __init__(self) -> None:
         self.end: bytes | None = None
-        self._rest = b""
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._needed_bytes = 0
 
     def feed(self, chunks: list[bytes]) -> Iterator[RowBlock]:
         """The rows that are whole with these bytes; an unfinished one is kept for the next call."""
         import numpy as np
 
-        joined = b"".join([self._rest, *chunks, bytes(_WINDOW_BYTES)])
+        self._held += chunks
+        self._held_bytes += sum(map(len, chunks))
+        if self._held_bytes < self._needed_bytes:
+            return  # a large value arrives in many pieces: they are looked at when it is whole
+        joined = b"".join([*self._held, bytes(_WINDOW_BYTES)])
         data = np.frombuffer(joined, np.uint8)
         used = 0
         while self.end is None:
@@ -81,7 +87,8 @@ class RowStream:
                 used += size
             elif self.end is not None or count == len(starts):
                 break
-        self._rest = joined[used : len(joined) - _WINDOW_BYTES]
+        rest = joined[used : len(joined) - _WINDOW_BYTES]
+        self._held, self._held_bytes, self._needed_bytes = [rest], len(rest), _needed_bytes(rest)
 
     def _rows_until_end(self, data: Any, starts: Any, after: Any) -> tuple[int, bool]:
         """How many of the packets are rows before the end, or before one that goes on in another packet."""
@@ -99,6 +106,17 @@ class RowStream:
             return at, True
         self.end = data[starts[at] + HEADER_BYTES : after[at]].tobytes()
         return at, False
+
+
+def _needed_bytes(rest: bytes) -> int:
+    """How many bytes there have to be before another row can be whole."""
+    at = 0
+    while at + HEADER_BYTES <= len(rest):
+        after = at + HEADER_BYTES + int.from_bytes(rest[at : at + 3], "little")
+        if after > len(rest):
+            return after
+        at = after
+    return at + HEADER_BYTES
 
 
 def _packets(data: Any) -> tuple[Any, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osiris_core.drivers.mysql_client import MysqlSession
@@ -22,10 +20,7 @@ def check_mysql(connection: MysqlConnection, timeout_s: float) -> str:
     """
     limits = {"connect_timeout_s": min(connection.connect_timeout_s, timeout_s), "statement_timeout_s": timeout_s}
     quick = connection.model_copy(update=limits)
-    with (
-        tempfile.TemporaryDirectory(prefix="osiris-") as folder,
-        MysqlSession.open(quick, Path(folder), read_only=True) as session,
-    ):
+    with MysqlSession.open(quick, read_only=True) as session:
         ((version, database, user),) = session.rows("SELECT VERSION(), DATABASE(), CURRENT_USER()")
         ((_, tls),) = session.rows("SHOW SESSION STATUS LIKE 'Ssl_version'")
     name = "MariaDB" if session.is_mariadb else "MySQL"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from osiris_core.arrow_constants import int64_scalar, text_scalar
 from osiris_core.drivers.csv_text import Format
 from osiris_core.drivers.mysql_client import quoted
+from osiris_core.drivers.mysql_values import conversion
 from osiris_core.drivers.sql_errors import DatabaseFailed, no_such_column
+from osiris_core.drivers.sql_exact import refusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,40 +78,9 @@ def sendings(schema: pa.Schema, table: Table) -> list[Sending]:
         wrap = "CAST({} AS UNSIGNED)" if target.type_name == "bit" else None
         if pa.types.is_binary(field.type):
             wrap = "UNHEX({})"
-        found.append(Sending(target, _converter(field.type), wrap))
+        convert = refusing(conversion(field.type, target), field.name, target.full_type)
+        found.append(Sending(target, convert, wrap))
     return found
-
-
-def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
-    if pa.types.is_boolean(kind):
-        return lambda values: values.cast(pa.int8())
-    if pa.types.is_binary(kind):
-        return _as_hex
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return lambda values: values.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.timestamp(kind.unit))
-    if pa.types.is_duration(kind):
-        return _as_time
-    return lambda values: values
-
-
-def _as_hex(values: Any) -> Any:
-    return pa.array([None if value is None else value.hex() for value in values.to_pylist()], pa.string())
-
-
-def _as_time(values: Any) -> Any:
-    """Durations as the server writes TIME: `-12:34:56.500000`."""
-    total = values.cast(pa.duration("us")).cast(pa.int64())
-    rest = pc.abs(total)
-    parts = []
-    for unit, width in ((1_000_000, 6), (60, 2), (60, 2)):
-        higher = pc.divide(rest, int64_scalar(unit))
-        part = pc.subtract(rest, pc.multiply(higher, int64_scalar(unit)))
-        parts.append(pc.utf8_lpad(part.cast(pa.string()), width, "0"))
-        rest = higher
-    clock = pc.binary_join_element_wise(rest.cast(pa.string()), parts[2], parts[1], text_scalar(":"))
-    text = pc.binary_join_element_wise(clock, parts[0], text_scalar("."))
-    minus = pc.binary_join_element_wise(text_scalar("-"), text, text_scalar(""))
-    return pc.if_else(pc.less(total, int64_scalar(0)), minus, text)
 
 
 def lines(batch: pa.RecordBatch, columns: list[Sending]) -> bytes:

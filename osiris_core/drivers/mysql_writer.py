@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from osiris_core.drivers.mysql_client import PACKAGES, MysqlSession
+from osiris_core.drivers.mysql_client import MysqlSession
 from osiris_core.drivers.mysql_loading import MysqlLoad
+from osiris_core.drivers.mysql_login import PACKAGES
 from osiris_core.drivers.mysql_server import check_mysql
 from osiris_core.drivers.sql_connection import MysqlConnection
 from osiris_core.drivers.sql_errors import failures_of_step
@@ -70,9 +71,8 @@ class MysqlWriter:
         table = only_table(inputs, step_id)
         with (
             failures_of_step(step_id, ctx),
-            MysqlSession.open(config.connection, ctx.work_dir, loads=True, pool=ctx.pool) as session,
+            MysqlSession.open(config.connection, loads=True, ctx=ctx) as session,
         ):
-            session.watch(ctx)
             rows = MysqlLoad(session, config, table, ctx).run()
             session.hand_on(ctx.pool)
         ctx.metric("rows_read", table.num_rows)

@@ -7,8 +7,10 @@ import time
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
+import pyarrow as pa
+
+from osiris_core.drivers.postgres_address import connection_uri
 from osiris_core.drivers.postgres_errors import (
     MEANINGS,
     failed,
@@ -17,17 +19,16 @@ from osiris_core.drivers.postgres_errors import (
     says_lost,
     without_statement,
 )
-from osiris_core.drivers.sql_connection import PostgresConnection, as_file
+from osiris_core.drivers.sql_certificates import certificate_files
 from osiris_core.drivers.sql_errors import DatabaseFailed, hidden
+from osiris_core.drivers.sql_opening import connected
 from osiris_core.errors import DriverNotInstalled, FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from types import ModuleType
 
-    import pyarrow as pa
-
+    from osiris_core.drivers.sql_connection import PostgresConnection
     from osiris_core.run_pool import RunPool
     from osiris_core.step_context import StepContext
 
@@ -35,7 +36,6 @@ PACKAGES = ("adbc-driver-postgresql>=1.5,<2", "adbc-driver-manager>=1.5,<2")
 CANCEL_INTERVAL_S = 0.2
 CANCEL_FOR_S = 60.0
 BATCH_BYTES = 4 << 20
-APPLICATION = "osiris"
 SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
@@ -45,8 +45,6 @@ SETTINGS = {
     "standard_conforming_strings": "on",
 }
 """What decides how values read as texts, whatever the server's or the user's defaults are."""
-UNREACHABLE_S = 60
-"""How long what was sent may stay without an answer of the other machine before the connection counts as lost."""
 
 
 def load_library() -> ModuleType:
@@ -63,36 +61,13 @@ def load_library() -> ModuleType:
         raise DriverNotInstalled(message) from None
 
 
-def connection_uri(connection: PostgresConnection, files_dir: Path) -> str:
-    """
-    What libpq connects with; it stays in memory. Certificates are written into `files_dir`.
-
-    Everything is said, so that nothing of this machine (a password file, a service) is taken instead.
-    """
-    settings: dict[str, str] = {
-        "host": connection.host,
-        "port": str(connection.server_port),
-        "dbname": connection.database,
-        "user": connection.user,
-        "sslmode": "disable" if connection.tls == "off" else connection.tls,
-        "connect_timeout": str(max(2, round(connection.connect_timeout_s))),  # libpq takes 1 for 2
-        "client_encoding": "UTF8",
-        "application_name": APPLICATION,
-        "passfile": str(files_dir / "none"),
-        "keepalives_idle": "30",
-        "keepalives_interval": "10",
-        "keepalives_count": "3",
-        "tcp_user_timeout": str(UNREACHABLE_S * 1000),
-        "gssencmode": "disable",
-    }
-    if connection.password is not None:
-        settings["password"] = connection.password.get_secret_value()
-    for name, value in (("sslrootcert", connection.tls_ca), ("sslcert", connection.tls_cert)):
-        if value is not None:
-            settings[name] = as_file(value, f"{name}.pem", files_dir)
-    if connection.tls_key is not None:
-        settings["sslkey"] = as_file(connection.tls_key.get_secret_value(), "sslkey.pem", files_dir)
-    return "postgresql://?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in settings.items())
+def _connect(connection: PostgresConnection) -> Any:
+    library = load_library()
+    with certificate_files(connection) as files:
+        try:
+            return library.connect(connection_uri(connection, files))
+        except library.Error as exc:
+            raise not_connected(connection, str(exc)) from None
 
 
 class PostgresSession:
@@ -111,36 +86,40 @@ class PostgresSession:
 
     @classmethod
     def open(
-        cls, connection: PostgresConnection, files_dir: Path, *, read_only: bool = False, pool: RunPool | None = None
+        cls, connection: PostgresConnection, *, read_only: bool = False, ctx: StepContext | None = None
     ) -> PostgresSession:
         """
-        `pool`: where an earlier step may have left its connection.
+        `ctx`: of the step whose cancel ends the session, and in whose pool an earlier step may have left its
+        connection.
 
         Raises:
             DatabaseFailed: No connection could be made.
             DriverNotInstalled: The client library is missing.
+            RunCancelled, RunTimeout: The step was asked to stop.
         """
-        kept = pool.take((cls, connection)) if pool is not None else None
+        kept = ctx.pool.take((cls, connection)) if ctx is not None else None
         if kept is not None:
             session = cls(kept, connection)
             try:
-                session._begin(read_only=read_only)
+                session._set_up(read_only=read_only, ctx=ctx)
             except DatabaseFailed:  # the server ended it meanwhile
                 session.close()
             else:
                 return session
-        library = load_library()
-        try:
-            raw = library.connect(connection_uri(connection, files_dir))
-        except library.Error as exc:
-            raise not_connected(connection, str(exc)) from None
+        load_library()
+        raw = connected(lambda: _connect(connection), lambda late: late.close(), connection, ctx)
         session = cls(raw, connection)
         try:
-            session._begin(read_only=read_only)
+            session._set_up(read_only=read_only, ctx=ctx)
         except BaseException:
             session.close()
             raise
         return session
+
+    def _set_up(self, *, read_only: bool, ctx: StepContext | None) -> None:
+        if ctx is not None:
+            ctx.on_cancel(self._stop_aside)
+        self._begin(read_only=read_only)
 
     def _begin(self, *, read_only: bool) -> None:
         """Start the transaction. What is set holds for it alone: behind a pooler the connection is everybody's."""
@@ -172,9 +151,8 @@ class PostgresSession:
                 pool.put((type(self), self._connection), raw, raw.close)
             self._closed = True
 
-    def watch(self, ctx: StepContext) -> None:
-        """Be ended by a cancel of the step."""
-        ctx.on_cancel(lambda: threading.Thread(target=self._stop, name="osiris-postgres-cancel", daemon=True).start())
+    def _stop_aside(self) -> None:
+        threading.Thread(target=self._stop, name="osiris-postgres-cancel", daemon=True).start()
 
     def _stop(self) -> None:
         # Once is not enough: a cancel between two statements is forgotten when the next one starts.
@@ -274,6 +252,9 @@ class PostgresSession:
             if exc.errno is not None:
                 raise
             raise self._failed_in_stream(str(exc)) from None
+        except pa.ArrowInvalid as exc:  # what arrived is a value that Arrow does not have, as an interval of 342 years
+            message = without_statement(str(exc).rpartition("[libpq] ")[2])
+            raise DatabaseFailed(message, remedy="cast the column to text in the query") from None
 
     def _is_there(self) -> bool:
         """Whether the server still answers. What the transaction did is lost either way."""

@@ -65,6 +65,9 @@ def not_connected(connection: PostgresConnection, text: str) -> DatabaseFailed:
     for pattern, code in _CONNECT_MEANINGS:
         if pattern.search(message):
             return cannot_connect(connection, message, meaning_of(code), code)
+    if "definition of service" in message:
+        remedy = "the variable PGSERVICE names a service that is not there: unset it; no service is looked at here"
+        return cannot_connect(connection, message, Meaning(_USER, remedy))
     if _TLS.search(message):
         return cannot_connect(connection, message, Meaning(_USER, "see tls, tls_ca and host of the connection"))
     if _HOST_NAME.search(message):

@@ -9,7 +9,14 @@ import pyarrow as pa
 
 from osiris_core.drivers.postgres_client import PACKAGES, PostgresSession, quoted
 from osiris_core.drivers.postgres_extractor_config import PostgresExtractorConfig
-from osiris_core.drivers.postgres_reading import TEXT_SENDERS, is_foreign, read_column, unknown_oid
+from osiris_core.drivers.postgres_reading import (
+    is_exact,
+    is_foreign,
+    nesting_query,
+    read_column,
+    unknown_oid,
+    without_nesting,
+)
 from osiris_core.drivers.postgres_server import check_postgres
 from osiris_core.drivers.postgres_tables import find_table
 from osiris_core.drivers.sql_connection import PostgresConnection
@@ -20,12 +27,6 @@ if TYPE_CHECKING:
 
     from osiris_core.drivers.postgres_reading import Column
     from osiris_core.step_context import StepContext
-
-ASKED_AS_TEXT = frozenset(
-    """money timetz bit varbit inet cidr macaddr macaddr8 point line lseg box path polygon circle tsvector tsquery
-    pg_lsn txid_snapshot jsonpath record int4range int8range numrange tsrange tstzrange daterange""".split()  # noqa: SIM905
-)
-"""Types of which a table's column is read as text: Arrow has none for them."""
 
 
 class PostgresExtractor:
@@ -72,21 +73,24 @@ class PostgresExtractor:
         return {"df": read_postgres(step_id, config, ctx)}
 
 
-def read_postgres(step_id: str, config: PostgresExtractorConfig, ctx: StepContext) -> pa.RecordBatchReader:
+def read_postgres(
+    step_id: str, config: PostgresExtractorConfig, ctx: StepContext, clauses: str = ""
+) -> pa.RecordBatchReader:
     """
     The rows of a query or table as they stream in, for every driver that reads from a PostgreSQL server.
+
+    `clauses`: what stands behind the table's name, for a driver that has more to say of it than the configuration.
 
     Raises:
         StepError: As the server says it; also while the rows are read.
     """
     with ExitStack() as opened, failures_of_step(step_id, ctx, config.query):
-        session = opened.enter_context(
-            PostgresSession.open(config.connection, ctx.work_dir, read_only=True, pool=ctx.pool)
-        )
-        session.watch(ctx)
-        statement = _statement(config.query) if config.query else _table_query(session, config)
-        columns = _columns(session, session.describe(statement), config)
-        batches = session.stream(statement)
+        session = opened.enter_context(PostgresSession.open(config.connection, read_only=True, ctx=ctx))
+        statement = _statement(config.query) if config.query else _table_query(session, config) + clauses
+        described = session.describe(statement)
+        columns = _columns(session, described, config)
+        nesting = nesting_query(statement, described)
+        batches = session.stream(statement) if nesting is None else map(without_nesting, session.stream(nesting))
         rest = opened.pop_all()
     schema = pa.schema([(column.name, column.kind) for column in columns])
     return pa.RecordBatchReader.from_batches(schema, _rows(step_id, config, ctx, columns, session, batches, rest))
@@ -119,7 +123,7 @@ def _table_query(session: PostgresSession, config: PostgresExtractorConfig) -> s
     wanted = [known[name] for name in config.columns] if config.columns else table.columns
     items = []
     for column in wanted:
-        exact = column.type_name not in ASKED_AS_TEXT and (not column.is_own or column.sender in TEXT_SENDERS)
+        exact = is_exact(column.type_name, column.sender, is_own=column.is_own)
         items.append(quoted(column.name) if exact else f"{quoted(column.name)}::text AS {quoted(column.name)}")
     statement = f"SELECT {', '.join(items)} FROM {table.place}"  # noqa: S608 - quoted
     if config.order_by:

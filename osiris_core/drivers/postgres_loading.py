@@ -9,7 +9,6 @@ import pyarrow as pa
 from osiris_core.drivers.postgres_client import quoted
 from osiris_core.drivers.postgres_tables import find_table, look_up_table
 from osiris_core.drivers.postgres_target import create_statement, sendings
-from osiris_core.drivers.sql_content import plain_batches
 from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.drivers.sql_loading import TableLoad, administrators_remedy, not_there
 from osiris_core.drivers.sql_marker import MARKER_TABLE, Marker
@@ -29,6 +28,10 @@ _INSERTED = """\
 SELECT coalesce(sum(pg_stat_get_xact_tuples_inserted(relid)), 0)::int8
 FROM (SELECT $1::int8::oid AS relid UNION SELECT relid FROM pg_partition_tree($1::int8::oid)) AS parts
 """
+
+
+_VISIBLE = "SELECT count(*)::int8 FROM {} WHERE xmin::text = (txid_current() % 4294967296)::text"
+"""Where the server keeps no such numbers (track_counts = off): the rows that this transaction made."""
 
 
 class PostgresLoad(TableLoad["ServerTable", "Sending"]):
@@ -86,8 +89,12 @@ class PostgresLoad(TableLoad["ServerTable", "Sending"]):
         return rows
 
     def _inserted(self, target: ServerTable) -> int:
-        ((count,),) = self._session.rows(_INSERTED, [target.oid])
-        return int(count)
+        ((counts,),) = self._session.rows("SELECT current_setting('track_counts')::bool")
+        if counts:
+            ((rows,),) = self._session.rows(_INSERTED, [target.oid])
+        else:
+            ((rows,),) = self._session.rows(_VISIBLE.format(target.place))
+        return int(rows)
 
     def _stage(self, columns: list[Sending]) -> None:
         """The rows in a table of this session's own; columns that the server is to read are texts in it."""
@@ -130,16 +137,12 @@ class PostgresLoad(TableLoad["ServerTable", "Sending"]):
             raise
 
     def _batches(self, columns: list[Sending], wire: pa.Schema) -> Iterator[pa.RecordBatch]:
-        rows = 0
         try:
-            for batch in plain_batches(self.table, self.config.batch_size):
-                self.ctx.raise_if_cancelled()
+            for batch in self.batches():
                 arrays: list[Any] = [
                     column.convert(values) for column, values in zip(columns, batch.columns, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=wire)
-                rows += batch.num_rows
-                self.ctx.progress(rows, self.table.num_rows)
         except GeneratorExit:
             raise
         except BaseException as exc:

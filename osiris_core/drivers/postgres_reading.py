@@ -24,9 +24,13 @@ and days that microseconds since 1970 cannot reach: it lets them run over."""
 EARLIEST_DAY = -2_440_588
 DAY_US = 86_400_000_000
 NOT_A_NUMBER = text_array(["nan", "inf", "-inf"])
+_EXACT = frozenset(
+    """int2 int4 int8 float4 float8 numeric bool date time timestamp timestamptz interval bytea oid text varchar bpchar
+    name char json jsonb uuid xml""".split()  # noqa: SIM905 - one a line is long
+)
 TEXT_SENDERS = frozenset(
     """textsend varcharsend bpcharsend namesend unknownsend enum_send xml_send citextsend charsend ltree_send
-    lquery_send regclasssend""".split()  # noqa: SIM905 - one a line is long
+    lquery_send""".split()  # noqa: SIM905 - one a line is long
 )
 """Functions by which the server sends a type as its text."""
 
@@ -40,9 +44,18 @@ class Column:
     convert: Callable[[Any], Any] | None = None
 
 
+def is_exact(type_name: str, sender: str, *, is_own: bool) -> bool:
+    """Whether `read_column` has an exact type for a column of this type; all others can be read as texts."""
+    if is_own:
+        return sender in TEXT_SENDERS
+    return type_name.removeprefix("_") in _EXACT
+
+
 def is_foreign(field: pa.Field[Any]) -> str | None:
-    """The name of a type that the client library does not know, and hands over as bytes."""
+    """The name of a type, or of that of a list's items, that the client library hands over as bytes."""
     kind = field.type
+    if pa.types.is_list(kind):
+        return is_foreign(kind.value_field)
     if isinstance(kind, pa.OpaqueType) and kind.type_name != "numeric":
         return str(kind.type_name)
     return None
@@ -62,7 +75,7 @@ def read_column(field: pa.Field[Any], config: PostgresExtractorConfig, senders: 
         DatabaseFailed: Arrow has no exact type for it.
     """
     name, kind = field.name, field.type
-    pg_type = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+    pg_type = _pg_type(field)
     if isinstance(kind, pa.OpaqueType):
         if kind.type_name == "numeric":
             typmod = int((field.metadata or {}).get(b"POSTGRESQL:typmod", b"-1"))
@@ -77,8 +90,10 @@ def read_column(field: pa.Field[Any], config: PostgresExtractorConfig, senders: 
     if isinstance(kind, pa.BaseExtensionType):
         return Column(name, kind.storage_type, _storage)
     if pa.types.is_list(kind):
-        return _list(name, kind)
-    if pg_type == "oid" or pg_type.startswith("reg"):
+        return _list(name, read_column(kind.value_field.with_name(name), config, senders))
+    if pa.types.is_nested(kind):
+        raise _unreadable(name, pg_type)
+    if pg_type == "oid":
         return Column(name, pa.uint32(), lambda values: values.view(pa.uint32()))
     if pa.types.is_timestamp(kind) or pa.types.is_date32(kind) or pa.types.is_time64(kind):
         return Column(name, kind, _within_reach(name, kind, config.infinite_dates))
@@ -98,18 +113,46 @@ def _storage(values: Any) -> Any:
     return values.storage if isinstance(values, pa.ExtensionArray) else values
 
 
-def _list(name: str, kind: Any) -> Column:
-    item = kind.value_type
-    if isinstance(item, pa.OpaqueType) and item.type_name == "numeric":  # the digits, whatever their number
+def _list(name: str, item: Column) -> Column:
+    def convert(values: Any) -> Any:
+        items = values.values if item.convert is None else item.convert(values.values)
+        return pa.ListArray.from_arrays(values.offsets, items, mask=_mask(values))
 
-        def texts(values: Any) -> Any:
-            return pa.ListArray.from_arrays(values.offsets, _storage(values.values), mask=_mask(values))
+    return Column(name, pa.list_(item.kind), convert)
 
-        return Column(name, pa.list_(pa.string()), texts)
-    if isinstance(item, pa.BaseExtensionType) or pa.types.is_nested(item):
-        raise _unreadable(name, f"a list of {item}")
-    plain = pa.list_(item)  # without the client's notes at the item
-    return Column(name, plain, lambda values: values.cast(plain))
+
+def nesting_query(statement: str, schema: pa.Schema) -> str | None:
+    """
+    The statement with one more column: whether a row has an array of arrays, which the client flattens.
+
+    None where no column is an array.
+    """
+    names = [f"c{number}" for number in range(len(schema))]
+    arrays = [name for name, field in zip(names, schema, strict=True) if _pg_type(field).startswith("_")]
+    if not arrays:
+        return None
+    nested = " OR ".join(f"array_ndims({name}) > 1" for name in arrays)
+    return f"SELECT *, coalesce({nested}, false) FROM ({statement}) AS found({', '.join(names)})"  # noqa: S608 - ours
+
+
+def without_nesting(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """
+    A batch of `nesting_query` without its last column.
+
+    Raises:
+        DatabaseFailed: It has an array of arrays.
+    """
+    last = batch.num_columns - 1
+    if pc.any(batch.column(last)).as_py():
+        raise DatabaseFailed(
+            "a row holds an array of arrays, which would be read as one flat list",
+            remedy="cast it to text or jsonb in the query: to_jsonb(x)::text",
+        )
+    return batch.select(list(range(last)))
+
+
+def _pg_type(field: pa.Field[Any]) -> str:
+    return (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
 
 
 def _mask(values: Any) -> Any:
@@ -130,7 +173,7 @@ def _numeric(name: str, typmod: int, config: PostgresExtractorConfig) -> Column:
     if limits is not None and limits[1] >= 0 and max(limits) <= MAX_DIGITS:
         digits = max(limits), limits[1]
     elif config.wide_decimals == "float":
-        return Column(name, pa.float64(), lambda values: pc.cast(_storage(values), pa.float64()))
+        return Column(name, pa.float64(), lambda values: _as_floats(name, _storage(values)))
     else:
         digits = config.wide_decimal_digits
     if digits is None:
@@ -158,6 +201,18 @@ def _numeric(name: str, typmod: int, config: PostgresExtractorConfig) -> Column:
         return pc.if_else(strange, null_scalar(pa.string()), texts).cast(kind)
 
     return Column(name, kind, convert)
+
+
+def _as_floats(name: str, texts: Any) -> Any:
+    floats = texts.cast(pa.float64())
+    beyond = pc.and_(pc.is_inf(floats), pc.invert(pc.is_in(texts, NOT_A_NUMBER)))
+    if pc.any(beyond).as_py():
+        raise DatabaseFailed(
+            f"column {name!r}: a number is beyond every floating-point one",
+            remedy="set wide_decimals to text",
+            details={"column": name},
+        )
+    return floats
 
 
 def _uuid_text(values: Any) -> Any:

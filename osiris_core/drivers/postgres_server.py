@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osiris_core.drivers.postgres_client import PostgresSession
@@ -27,10 +25,7 @@ def check_postgres(connection: PostgresConnection, timeout_s: float) -> str:
     """
     limits = {"connect_timeout_s": min(connection.connect_timeout_s, timeout_s), "statement_timeout_s": timeout_s}
     quick = connection.model_copy(update=limits)
-    with (
-        tempfile.TemporaryDirectory(prefix="osiris-") as folder,
-        PostgresSession.open(quick, Path(folder), read_only=True) as session,
-    ):
+    with PostgresSession.open(quick, read_only=True) as session:
         ((version, database, user, tls),) = session.rows(_WHO)
     encrypted = f", {tls}" if tls else ", not encrypted"
     return f"PostgreSQL {version.split()[0]}, database {database} as {user}{encrypted}"

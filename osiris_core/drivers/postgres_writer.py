@@ -32,9 +32,10 @@ class PostgresWriter:
     Writes its one input table into a table of PostgreSQL, column by name, in one transaction: all rows or none.
 
     Rows go by COPY in the wire's own types; a column of another type (jsonb, uuid, an enum) is read by the server from
-    text. A value that does not fit is an error: nothing is rounded, cut off or left out. The table is never altered,
-    and made only with create_if_missing. Columns that the input lacks get their defaults. `rows_written` is what the
-    server counted. A try after a lost answer does not write again.
+    text. A value that does not fit is an error: nothing is cut off or left out, and nothing but a floating-point number
+    is rounded, to its column's places. The table is never altered, and made only with create_if_missing. Columns that
+    the input lacks get their defaults. `rows_written` is what the server counted. A try
+    after a lost answer does not write again.
     """
 
     Config: ClassVar[type[PostgresWriterConfig]] = PostgresWriterConfig
@@ -81,9 +82,8 @@ def write_postgres(step_id: str, config: PostgresWriterConfig, table: Table, ctx
     """
     with (
         failures_of_step(step_id, ctx),
-        PostgresSession.open(config.connection, ctx.work_dir, pool=ctx.pool) as session,
+        PostgresSession.open(config.connection, ctx=ctx) as session,
     ):
-        session.watch(ctx)
         rows = PostgresLoad(session, config, table, ctx).run()
         session.hand_on(ctx.pool)
     ctx.metric("rows_read", table.num_rows)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 TlsMode = Literal["off", "prefer", "require", "verify-ca", "verify-full"]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-PEM_START = "-----BEGIN "
 
 
 class SqlConnection(BaseModel):
@@ -70,6 +66,10 @@ class SqlConnection(BaseModel):
         """The folder of the server's socket, when it is reached by one."""
         return self.host if self.host.startswith("/") else None
 
+    def reaches(self) -> list[tuple[str, int | None]]:
+        """Hosts and ports that it goes to; a socket is none."""
+        return [] if self.socket_dir else [(self.host, self.server_port)]
+
     @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
@@ -96,13 +96,3 @@ class MysqlConnection(SqlConnection):
     """A connection of family `mysql`: MariaDB and MySQL."""
 
     default_port: ClassVar[int] = 3306
-
-
-def as_file(value: str, name: str, folder: Path) -> str:
-    """The path of a certificate or key: a text of PEM is written to a file of this name, which only we can read."""
-    if PEM_START not in value:
-        return value
-    path = folder / name
-    path.touch(mode=0o600)
-    path.write_text(value if value.endswith("\n") else value + "\n", encoding="utf-8")
-    return str(path)

@@ -1,8 +1,7 @@
-"""What is written, as every writer of a database looks at it: batches of plain types, and a digest of the whole."""
+"""What is written, as every writer of a database looks at it: batches of plain types."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -50,11 +49,3 @@ def _plain(column: Any, kind: pa.DataType) -> Any:
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     return column if column.type == kind else column.cast(kind)
-
-
-def content_digest(table: Table) -> str:
-    """Of columns, types and rows: the same table in another try has the same one. Reads the whole table."""
-    found = hashlib.sha256(table.schema.remove_metadata().serialize())
-    for batch in table.iter_batches() if isinstance(table, SpilledTable) else table.to_batches():
-        found.update(batch.serialize())
-    return found.hexdigest()

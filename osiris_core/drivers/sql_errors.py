@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osiris_core.container import in_container
 from osiris_core.errors import FailureClass, StepError
 from osiris_core.suggestion import did_you_mean
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MIN_HIDDEN_CHARS = 3
 """A shorter secret would take the message with it; no client library is known to show one."""
-_IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
 CONTAINER_HINT = (
     "; in a container, as here, {host} is the container itself: write host.docker.internal and let the server listen "
     "on Docker's bridge, or mount the folder of its socket (docs/databases.md)"
@@ -110,10 +109,6 @@ def cannot_connect(connection: SqlConnection, message: str, meaning: Meaning, co
     return DatabaseFailed(
         f"no connection to {connection.describe()}: {said}", meaning.failure_class, code=code, remedy=remedy
     )
-
-
-def in_container() -> bool:
-    return any(path.exists() for path in _IN_CONTAINER)
 
 
 def hidden(message: str, connection: SqlConnection) -> str:

@@ -20,9 +20,7 @@ class SqlExtractorConfig(BaseModel):
     mode: Literal["extract", "read"] = Field(
         default="extract", description="Accepted because compiled manifests carry it; both words mean the same."
     )
-    query: str | None = Field(
-        default=None, min_length=1, description="One statement that gives rows; it is sent as it is."
-    )
+    query: str | None = Field(default=None, min_length=1, description="One statement that gives rows.")
     table: str | None = Field(default=None, min_length=1, description="A table or view to read, instead of a query.")
     schema_: str | None = Field(
         default=None,

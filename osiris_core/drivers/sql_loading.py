@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import pyarrow as pa
 
-from osiris_core.drivers.sql_content import content_digest, plain_type
+from osiris_core.drivers.sql_content import plain_batches, plain_type
+from osiris_core.drivers.sql_digest import content_digest
 from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.drivers.sql_marker import already_written, lost_commit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from osiris_core.drivers.sql_marker import MarkerStore
     from osiris_core.drivers.sql_writer_config import SqlWriterConfig
     from osiris_core.step_context import StepContext
@@ -68,6 +71,28 @@ class TableLoad(ABC, Generic[TargetT, ColumnT]):
                 if name not in names:
                     message = f"primary_key: the input has no column {name!r}; it has: {', '.join(names[:30])}"
                     raise DatabaseFailed(message, details={"column": name})
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """
+        The rows in plain types, as they are sent.
+
+        Raises:
+            DatabaseFailed: A row of an upsert has no key. No key is equal to it: each try would add that row once more.
+        """
+        keys = self.config.primary_key or () if self.config.write_mode == "upsert" else ()
+        rows = 0
+        for batch in plain_batches(self.table, self.config.batch_size):
+            self.ctx.raise_if_cancelled()
+            for name in keys:
+                if batch.column(name).null_count:
+                    raise DatabaseFailed(
+                        f"primary_key: column {name!r} is null in a row, which is then no row that an upsert can find",
+                        remedy="leave such rows out, or append them",
+                        details={"column": name},
+                    )
+            yield batch
+            rows += batch.num_rows
+            self.ctx.progress(rows, self.table.num_rows)
 
     @abstractmethod
     def find_target(self) -> tuple[TargetT, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from osiris_core.drivers.sql_content import content_digest
+from osiris_core.drivers.sql_digest import content_digest
 from osiris_core.drivers.sql_errors import DatabaseFailed
 from osiris_core.errors import FailureClass
 
@@ -55,7 +55,8 @@ def already_written(marker: Marker, target: str, table: Table, ctx: StepContext)
         return marker.rows
     raise DatabaseFailed(
         f"an earlier try of this step in this run wrote {marker.rows} other rows to {marker.target}",
-        remedy="they are not taken back and not mixed with these: run in a new session to add these as well",
+        remedy="they are there still, and these are not written beside them: look at the table and remove what is not "
+        "to stay; a run in a new session then adds its rows to what is there",
         details={"rows": marker.rows},
     )
 

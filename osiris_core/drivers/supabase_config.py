@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from osiris_core.drivers.http_extractor_config import RecordSettings
+from osiris_core.drivers.postgres_client import quoted
 from osiris_core.drivers.supabase_connection import SupabaseConnection  # noqa: TC001 - pydantic needs it at run time
-from osiris_core.drivers.supabase_query import OnlyRest, as_sql, check_filter
+from osiris_core.drivers.supabase_query import OnlyRest, check_filter, clauses, selected_columns
 
 Via = Literal["auto", "postgres", "rest"]
 
@@ -48,7 +49,7 @@ class SupabaseExtractorConfig(RecordSettings):
         check_way(self.via, self.connection)
         if uses_postgres(self.via, self.connection):
             try:
-                self.sql()
+                self.columns_and_clauses()
             except OnlyRest as exc:
                 raise ValueError(f"{exc}; set via: rest") from None
             given = [name for name in ("dtype", "columns", "raw_column") if getattr(self, name) is not None]
@@ -56,17 +57,11 @@ class SupabaseExtractorConfig(RecordSettings):
                 raise ValueError(f"{', '.join(given)}: over REST only; the server names its types, select its columns")
         return self
 
-    def sql(self) -> str:
-        """The statement for the server. Raises OnlyRest where there is none."""
-        return as_sql(
-            self.table,
-            self.schema_,
-            select=self.select,
-            filters=self.filter,
-            order=self.order,
-            limit=self.limit,
-            offset=self.offset,
-        )
+    def columns_and_clauses(self) -> tuple[list[str] | None, str]:
+        """The columns to read, None for all, and what follows the table in the SELECT. Raises OnlyRest."""
+        place = quoted(self.schema_, self.table)
+        asked = clauses(place, filters=self.filter, order=self.order, limit=self.limit, offset=self.offset)
+        return selected_columns(self.select), asked
 
 
 class SupabaseWriterConfig(BaseModel):

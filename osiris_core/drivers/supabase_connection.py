@@ -103,6 +103,13 @@ class SupabaseConnection(BaseModel):
             first = exc.errors(include_url=False, include_input=False)[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
+    def reaches(self) -> list[tuple[str, int | None]]:
+        """Hosts and ports that it goes to, either way."""
+        return [
+            *(self.postgres().reaches() if self.has_postgres else []),
+            *(self.rest().reaches() if self.has_rest else []),
+        ]
+
     def rest(self) -> RestConnection:
         """The REST interface. To be asked only where `has_rest`."""
         assert self.key is not None

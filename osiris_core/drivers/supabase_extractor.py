@@ -15,7 +15,7 @@ from osiris_core.drivers.postgres_extractor_config import PostgresExtractorConfi
 from osiris_core.drivers.supabase_check import PACKAGES, check_supabase
 from osiris_core.drivers.supabase_config import SupabaseExtractorConfig, uses_postgres
 from osiris_core.drivers.supabase_connection import SupabaseConnection
-from osiris_core.drivers.supabase_query import filter_pairs, selected_columns
+from osiris_core.drivers.supabase_query import filter_pairs
 from osiris_core.errors import FailureClass
 
 if TYPE_CHECKING:
@@ -67,7 +67,11 @@ class SupabaseExtractor:
         ctx: StepContext,
     ) -> dict[str, Any]:
         if uses_postgres(config.via, config.connection):
-            return {"df": read_postgres(step_id, _for_server(config), ctx)}
+            columns, asked = config.columns_and_clauses()
+            server = PostgresExtractorConfig(
+                connection=config.connection.postgres(), table=config.table, schema=config.schema_, columns=columns
+            )
+            return {"df": read_postgres(step_id, server, ctx, asked)}
         connection = config.connection.rest()
         url = _address(config, connection.address)
         headers = {"Accept-Profile": config.schema_}
@@ -86,20 +90,6 @@ class SupabaseExtractor:
         )
         with http_client(connection, limits, ctx, step_id, config.ca_file) as client:
             return {"df": read_table(client, reading, config, ctx, step_id)}
-
-
-def _for_server(config: SupabaseExtractorConfig) -> PostgresExtractorConfig:
-    """The same as a step of `postgres.extractor`; a plain table as one, for the types that only a table tells."""
-    connection = config.connection.postgres()
-    if config.filter or config.order or config.offset:
-        return PostgresExtractorConfig(connection=connection, query=config.sql())
-    return PostgresExtractorConfig(
-        connection=connection,
-        table=config.table,
-        schema=config.schema_,
-        columns=selected_columns(config.select),
-        limit=config.limit,
-    )
 
 
 def _address(config: SupabaseExtractorConfig, base: str) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from osiris_core.drivers.postgres_client import quoted
+
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_$ -]*")
 _OPERATORS = {"eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "like": "LIKE", "ilike": "ILIKE"}
 _IS = {"null": "NULL", "true": "TRUE", "false": "FALSE", "unknown": "UNKNOWN", "not_null": "NOT NULL"}
+_ITEM = re.compile(r'\s*"(?P<quoted>(?:[^"\\]|\\.)*)"\s*(?=,|$)|(?P<plain>[^,()]*)')
 _ORDER = re.compile(r"(?P<column>[^.]+)(?:\.(?P<way>asc|desc))?(?:\.(?P<nulls>nullsfirst|nullslast))?")
 
 
@@ -56,67 +59,71 @@ def selected_columns(select: str) -> list[str] | None:
     return columns
 
 
-def as_sql(
-    table: str,
-    schema: str,
+def clauses(
+    place: str,
     *,
-    select: str = "*",
     filters: dict[str, Any] | None = None,
     order: str | None = None,
     limit: int | None = None,
     offset: int = 0,
 ) -> str:
     """
-    The SELECT that reads the same.
+    What follows `SELECT … FROM` to read the same. `place`: the table, quoted.
 
     Raises:
         OnlyRest: It cannot be said in SQL here.
     """
-    columns = selected_columns(select)
-    what = ", ".join(map(_name, columns)) if columns else "*"
-    statement = f"SELECT {what} FROM {_name(schema)}.{_name(table)}"  # noqa: S608 - quoted
-    conditions = [_condition(column, text) for column, text in filter_pairs(filters or {})]
+    statement = ""
+    conditions = [_condition(f"{place}.{quoted(column)}", column, text) for column, text in filter_pairs(filters or {})]
     if conditions:
         statement += " WHERE " + " AND ".join(conditions)
     if order:
-        statement += " ORDER BY " + ", ".join(_ordered(part.strip()) for part in order.split(","))
+        # By the table's column, not by what is made of it for reading.
+        statement += " ORDER BY " + ", ".join(_ordered(place, part.strip()) for part in order.split(","))
     if limit is not None:
         statement += f" LIMIT {limit}"
     return statement + (f" OFFSET {offset}" if offset else "")
 
 
-def _condition(column: str, text: str) -> str:
+def _condition(name: str, column: str, text: str) -> str:
     rest = text.removeprefix("not.")
     operator, _, value = rest.partition(".")
-    name = _name(column)
     if operator in _OPERATORS:
         value = value.replace("*", "%") if operator in ("like", "ilike") else value
         found = f"{name} {_OPERATORS[operator]} {_literal(value)}"
     elif operator == "is" and value in _IS:
         found = f"{name} IS {_IS[value]}"
     elif operator == "in" and value.startswith("(") and value.endswith(")"):
-        found = f"{name} IN ({', '.join(map(_literal, _listed(value[1:-1])))})"
+        values = _listed(column, value[1:-1])
+        found = f"{name} IN ({', '.join(map(_literal, values))})" if values else "FALSE"
     else:
         raise OnlyRest(f"filter: {column}: {operator!r} is an operator of the REST interface")
     return f"NOT ({found})" if rest != text else found
 
 
-def _listed(text: str) -> list[str]:
-    """The values of `in.(a,"b,c")`."""
-    found = re.findall(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^,"]+))\s*(?:,|$)', text)
-    return [plain.strip() or re.sub(r"\\(.)", r"\1", quoted) for quoted, plain in found]
+def _listed(column: str, text: str) -> list[str]:
+    """The values of `in.(a,"b,c")`: a comma or bracket in one wants quotes around it, a quote within does not."""
+    found: list[str] = []
+    at = 0
+    while text:
+        item = _ITEM.match(text, at)
+        assert item is not None  # it takes nothing too
+        found.append(item["plain"].strip() if item["quoted"] is None else re.sub(r"\\(.)", r"\1", item["quoted"]))
+        at = item.end()
+        if at == len(text):
+            break
+        if text[at] != ",":
+            raise OnlyRest(f"filter: {column}: in.({text}): what follows {text[:at]!r} is not clear")
+        at += 1
+    return found
 
 
-def _ordered(part: str) -> str:
+def _ordered(place: str, part: str) -> str:
     match = _ORDER.fullmatch(part)
     if match is None or not _COLUMN.fullmatch(match["column"]):
         raise OnlyRest(f"order: {part!r} is more than column.asc or column.desc")
     nulls = {"nullsfirst": " NULLS FIRST", "nullslast": " NULLS LAST", None: ""}[match["nulls"]]
-    return f"{_name(match['column'])} {(match['way'] or 'asc').upper()}{nulls}"
-
-
-def _name(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
+    return f"{place}.{quoted(match['column'])} {(match['way'] or 'asc').upper()}{nulls}"
 
 
 def _literal(text: str) -> str:

@@ -121,6 +121,9 @@ class RestWriting:
         names = self._config.primary_key or []
         if not names:
             return [()] * batch.num_rows
+        for name in names:
+            if batch.column(name).null_count:
+                raise _user(f"primary_key: column {name!r} is null in a row, which nothing can find then; leave it out")
         texts = json_rows(batch.select(names))
         # As the server shows them in its answers: a text as it is, the rest as JSON.
         return [tuple(_shown(value) for value in json.loads(text, parse_float=str).values()) for text in texts]

@@ -97,7 +97,8 @@ ENVIRONMENT = Scenario(
             "shell",
             "command",
             {
-                "shell": "env | cut -d= -f1 | sort; date +%z > zone.txt; pwd | grep -c work; ls -A | sort",
+                "shell": "env | grep -v ^SLURM | cut -d= -f1 | sort; "
+                "date +%z > zone.txt; pwd | grep -c work; ls -A | sort",
                 "env": {"LOCAL_TO_STEP": "1"},
                 "artifacts": ["zone.txt"],
             },
