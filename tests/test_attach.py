@@ -100,7 +100,7 @@ def test_what_is_to_be_typed_has_the_settings_of_the_run(tmp_path: Path) -> None
     controller.wait()
     attached = osiris(tmp_path, "runs", "attach", "./session")
     (line,) = [line for line in attached.stdout.splitlines() if line.startswith("go on")]
-    wanted = f"osiris run {tmp_path / 'm.json'} --adapter process --config FILE --resume --session-dir"
+    wanted = f"osiris run {tmp_path}/m.json --adapter process --config FILE --resume --session-dir"
     assert line.split(maxsplit=2)[2] == f"{wanted} {tmp_path}/session --env CODE=3 --env TOKEN"
     nothing_left(tmp_path)
 
