@@ -18,7 +18,7 @@ FROM information_schema.tables t LEFT JOIN information_schema.engines e ON e.eng
 WHERE t.table_schema = COALESCE(%s, DATABASE()) AND t.table_name = %s
 """
 _COLUMNS = """\
-SELECT column_name, LOWER(data_type), COALESCE(generation_expression, '') <> ''
+SELECT column_name, LOWER(data_type), LOWER(column_type), COALESCE(generation_expression, '') <> ''
 FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
 """
 _KEYS = """\
@@ -35,11 +35,13 @@ class TableColumn:
 
     Attributes:
         type_name: `bigint`, `varchar`.
+        full_type: With its modifiers: `bigint(20) unsigned`.
         is_made_by_server: The server computes its value, and takes none.
     """
 
     name: str
     type_name: str
+    full_type: str
     is_made_by_server: bool
 
 
@@ -66,7 +68,8 @@ def look_up_table(session: MysqlSession, schema: str | None, name: str) -> Table
         return None
     where, real_name, kind, transactions, engine = found[0]
     columns = [
-        TableColumn(str(row[0]), str(row[1]), bool(row[2])) for row in session.rows(_COLUMNS, [where, real_name])
+        TableColumn(str(row[0]), str(row[1]), str(row[2]), bool(row[3]))
+        for row in session.rows(_COLUMNS, [where, real_name])
     ]
     return Table(where, real_name, kind, transactions == "YES", engine, columns)
 
