@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapters.docker_engine.check import engine_problems, host_problems
+from adapters.docker_engine.check import engine_info, engine_problems, host_problems, site_of
 from adapters.docker_engine.client import connect, is_local
 from adapters.docker_engine.command import driver_finder, other_drivers
 from adapters.docker_engine.config import DockerConfig
 from adapters.docker_engine.exec import CommandPlace
-from adapters.docker_engine.gc import find_leftovers
+from adapters.docker_engine.gc import find_leftovers, remove_commands
 from adapters.docker_engine.sandbox import DockerSandbox
 from adapters.docker_engine.spec import network_of
 from adapters.docker_image.check import image_problems
@@ -68,6 +68,7 @@ cpu: 2
         self._digests: dict[str, DigestQueue] = {}
         self._engines = EnginesHere()
         self._places: dict[str, CommandPlace] = {}
+        self._sites: dict[str, str | None] = {}
 
     @property
     def known_gaps(self) -> Mapping[str, str]:
@@ -102,7 +103,9 @@ cpu: 2
                 problems += exc.problems
         try:
             with closing(connect()) as client:
-                problems += engine_problems(client, self.config)
+                info = engine_info(client)
+                self._sites[context.session_dir] = site_of(info)
+                problems += engine_problems(client, self.config, info)
                 problems += host_problems(client, self.config, prepared)
                 found = image_problems(client, self.config, {**os.environ, **context.environment})
                 problems += [replace(problem, key=f"docker.{problem.key}") for problem in found]
@@ -128,7 +131,14 @@ cpu: 2
             image_name=image.tag,
             network=self._network(run),
             inputs=inputs,
+            site=self._site(client, context),
         )
+
+    def _site(self, client: Client, context: ExecutionContext) -> str | None:
+        """Which engine it is: as it said in `prepare`, where that is known, as it takes its time to answer."""
+        if context.session_dir in self._sites:
+            return self._sites.pop(context.session_dir)
+        return site_of(engine_info(client))
 
     @property
     def outlives_controller(self) -> bool:
@@ -141,6 +151,8 @@ cpu: 2
         return self._engines.run(run, context, driver_finder(place, run.prepared.environment))
 
     def _command_place(self, run: Run, context: ExecutionContext) -> CommandPlace:
+        assert run.session is not None
+        run.session.record(commands_elsewhere=True)
         client = self._connect(context)
         image = self._image(client, run, context)
         place = self._places[context.session_dir] = CommandPlace(
@@ -156,12 +168,19 @@ cpu: 2
         )
         return place
 
+    def abandon(self, run: Run, context: ExecutionContext, recorded: Mapping[str, Any]) -> None:
+        if self.config.engine != "host":
+            return super().abandon(run, context, recorded)
+        with closing(connect()) as client:
+            return remove_commands(client, context.session_dir)
+
     def stop(self, reason: str) -> None:
         super().stop(reason)
         self._engines.cancel(reason)
 
     def release(self, run: Run) -> None:
         session_dir = str(run.session.layout.root) if run.session is not None else ""
+        self._sites.pop(session_dir, None)
         client = self._clients.pop(session_dir, None)
         digests = self._digests.pop(session_dir, None)
         if digests is not None:
@@ -172,6 +191,7 @@ cpu: 2
             if place is not None:
                 place.clear()
         except SandboxError as exc:  # what came home is home all the same
+            run.left_behind = str(exc)
             self._say(run, str(exc), "warning")
         finally:
             if client is not None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from adapters.fallback_chain.rules import ANOTHER_PLACE_MAY_HELP, unsafe_step
+from adapters.fallback_chain.course import Course
+from adapters.fallback_chain.rules import ANOTHER_PLACE_MAY_HELP, perhaps_started, unsafe_step
 from adapters.fallback_chain.target import Target, TargetOpen
 from osiris_core.adapter import ExecutionAdapter
 from osiris_core.config import AdapterConfig
 from osiris_core.context import ExecutionContext
 from osiris_core.earlier_run import EarlierRun
 from osiris_core.errors import (
+    AdapterNotInstalled,
     ConfigError,
     ExecutionError,
     OsirisError,
@@ -23,9 +26,10 @@ from osiris_core.errors import (
     Problem,
     UnknownAdapter,
 )
+from osiris_core.recorded_settings import recordable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from osiris_core.collection import Run
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
     from osiris_core.prepared import PreparedRun
     from osiris_core.records import RunSummary
     from osiris_core.report import RunReport
+
+
+OWN_GAPS = {"retries-used-up": "a step that has no room on one target is tried on the next"}
 
 
 class FallbackConfig(AdapterConfig):
@@ -65,20 +72,6 @@ class FallbackConfig(AdapterConfig):
         return chain
 
 
-@dataclass
-class Course:
-    """One run on its way along the chain."""
-
-    manifest: str | Path | Mapping[str, object] | Manifest | None
-    context: ExecutionContext
-    target: Target
-    prepared: PreparedRun
-    tried: list[dict[str, Any]] = field(default_factory=list)
-    stayed: str | None = None
-    cancelled: str | None = None
-    moved: bool = False
-
-
 class FallbackAdapter(ExecutionAdapter):
     """
     Runs a manifest on the first target of its chain that can be had, and moves on when the infrastructure fails.
@@ -102,19 +95,32 @@ chain:
         self._targets = list(_made(self.config))
         self._courses: dict[str, Course] = {}
 
+    @property
+    def environments(self) -> Collection[str]:
+        return {target.name for target in self._targets}
+
+    @property
+    def known_gaps(self) -> Mapping[str, str]:
+        """Those of the target that runs would be on now, and its own."""
+        usable = (target.adapter.known_gaps for target in self._targets if target.unusable() is None)
+        return {**next(usable, {}), **OWN_GAPS}
+
     def prepare(self, manifest: str | Path | Mapping[str, object] | Manifest, context: ExecutionContext) -> PreparedRun:
         tried: list[dict[str, Any]] = []
         target = self._usable(0, tried)
         if target is None:
             raise _none_left(tried)
+        started_s = monotonic()
         prepared = target.adapter.prepare(manifest, context)
-        self._courses[context.session_dir] = Course(manifest, context, target, prepared, tried)
+        prepare_ms = (monotonic() - started_s) * 1000
+        self._courses[context.session_dir] = Course(manifest, context, target, prepared, tried, prepare_ms=prepare_ms)
         return prepared
 
     def execute(self, prepared: PreparedRun, context: ExecutionContext) -> None:
         course = self._course(prepared, context)
         if not course.moved:
             course.prepared = prepared
+        course.begun_s = monotonic()
         while True:
             try:
                 course.target.execute(course.prepared, self._context(course, context))
@@ -155,11 +161,14 @@ chain:
         self, session_dir: str | Path, context: ExecutionContext | None = None, *, cancel: str | None = None
     ) -> RunReport:
         earlier = EarlierRun.read(session_dir)
-        for target in self._targets:
-            if target.name == earlier.adapter and target.missing is None:
-                return target.adapter.attach(session_dir, context, cancel=cancel)
-        earlier.check_adapter(f"fallback to {', '.join(target.label for target in self._targets)}")
-        raise AssertionError("an adapter of another name was refused")
+        named = [target for target in self._targets if target.name == earlier.adapter]
+        if not named:
+            earlier.check_adapter(f"fallback to {', '.join(target.label for target in self._targets)}")
+        if (missing := named[0].missing) is not None:
+            raise AdapterNotInstalled(missing)
+        recorded = earlier.recorded.get("config", {})
+        as_it_was = [target for target in named if recordable(target.adapter.config, ()) == recorded]
+        return (as_it_was or named)[0].adapter.attach(session_dir, context, cancel=cancel)
 
     def cancel(self, reason: str = "") -> None:
         for course in list(self._courses.values()):
@@ -186,8 +195,10 @@ chain:
         reasons = [target.unusable() for target in self._targets]
         return None if None in reasons else "; ".join(filter(None, reasons))
 
-    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:  # noqa: ARG002 - the contract's
-        return []  # the targets are adapters that are asked themselves
+    def leftovers(self, session_dirs: Iterable[Path]) -> list[Leftover]:
+        session_dirs = list(session_dirs)
+        adapters = {target.name: target.adapter for target in self._targets if target.missing is None}
+        return [item for adapter in adapters.values() for item in adapter.leftovers(session_dirs)]
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:  # noqa: ARG002 - the contract's
         raise PhaseError("the targets of a chain start runs, the chain does not")
@@ -218,6 +229,7 @@ chain:
         return replace(
             given,
             resume=given.resume or course.moved,
+            earlier_ms=course.earlier_ms,
             notices=given.notices + notices,
             facts={**given.facts, "fallback": facts},
         )
@@ -231,21 +243,35 @@ chain:
         return None
 
     def _moves_on_after(self, error: ExecutionError, course: Course, context: ExecutionContext) -> bool:
-        """Whether the run goes on elsewhere; its place here is free then, and what it left is home."""
+        """
+        Whether the run goes on elsewhere; its place here is free then, and what it left is home.
+
+        That comes first: only then is it known which steps were started, and that no more of them can be.
+        """
         if course.manifest is None or course.cancelled is not None or not ANOTHER_PLACE_MAY_HELP[error.failure_class]:
             return False
+        left_behind = course.target.adapter.come_home(context)
         earlier = EarlierRun.read(context.session_dir)
-        unsafe = unsafe_step(course.prepared.steps, earlier.told.started, error.failure_class)
+        steps = course.prepared.steps
+        begun = perhaps_started(earlier.told, steps, place_is_gone=left_behind is None)
+        unsafe = unsafe_step(steps, begun, error.failure_class)
         if unsafe is not None:
-            course.stayed = f"step '{unsafe}' was started, and might do twice what it does outside of the run"
+            was = "was started" if unsafe in earlier.told.started else f"may be running where it was ({left_behind})"
+            course.stayed = f"step '{unsafe}' {was}, and might do twice what it does outside of the run"
+            return False
+        if (left_s := course.left_s()) is not None and left_s <= 0:
+            course.stayed = f"the time of the run is used up ({course.context.timeout:g} s)"
             return False
         entry = _entry(course.target, str(error))
         entry |= {"failure_class": str(error.failure_class), "attempt": earlier.recorded["attempt"]}
         course.tried.append(entry)
-        following = self._following(course, context)
+        so_far_s = monotonic()
+        following = self._following(course, replace(context, timeout=left_s))
         if following is None:
             return False
+        prepare_s = monotonic() - so_far_s  # booked as what it is, by the next target
         course.target.adapter.collect(course.prepared, self._context(course, context))
+        course.earlier_ms = course.prepare_ms + (monotonic() - course.begun_s - prepare_s) * 1000
         course.target, course.prepared = following
         course.moved = True
         if course.cancelled is not None:  # it came in between

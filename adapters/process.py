@@ -73,6 +73,8 @@ class ProcessAdapter(RemoteAdapter):
 class ProcessSandbox:
     """A folder and a process tree. See `remote.sandbox.Sandbox`."""
 
+    elsewhere = False
+
     def __init__(self, python: str, folder: Path, token: str) -> None:
         self.python = python
         self.work_dir = PurePosixPath(folder)
@@ -123,7 +125,7 @@ class ProcessSandbox:
             self.work_dir = PurePosixPath(self._folder)
         if not self._folder.is_dir():
             return False
-        self._adopted = AdoptedWorker(self._token, self._folder)
+        self._adopted = AdoptedWorker(self._token)
         return True
 
     def reconnect(self) -> Transport:

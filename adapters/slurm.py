@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.slurm_cluster.array import ArraySandbox, JobArray
 from adapters.slurm_cluster.board import Board
-from adapters.slurm_cluster.check import missing_tools, problems
+from adapters.slurm_cluster.check import Partitions, missing_tools, problems
 from adapters.slurm_cluster.config import SlurmConfig
 from adapters.slurm_cluster.environment import set_up, worker_python
 from adapters.slurm_cluster.gc import find_leftovers
@@ -61,7 +61,8 @@ mem: 4G
 
     def __init__(self, config: AdapterConfig | None = None) -> None:
         super().__init__(config)
-        self._board = Board(self.config.poll_min_s, self.config.poll_max_s)
+        self._board = Board(self.config.poll_min_s, self.config.poll_max_s, self.config.forgotten_s)
+        self._partitions = Partitions()
         self._rate = SubmitRate(self.config.max_submit_rate)
         self._pool: PilotPool | None = None
         self._making = threading.Lock()
@@ -96,7 +97,8 @@ mem: 4G
             super().check(prepared, context)
         except PreparationError as exc:
             found += exc.problems
-        found += problems(self.config, worker_python(self.config), prepared.settings["timeout_s"])
+        python = worker_python(self.config)
+        found += problems(self.config, python, prepared.settings["timeout_s"], self._partitions)
         if found:
             raise PreparationError(found)
 
@@ -108,11 +110,17 @@ mem: 4G
 
     def _sandbox(self, run: Run, context: ExecutionContext, token: str) -> SlurmSandbox | InteractiveSandbox:
         python = worker_python(self.config)
-        facts = {
+
+        def warn(message: str) -> None:
+            if run.host is not None:
+                run.host.emit("log", level="warning", message=message)
+
+        facts: dict[str, Any] = {
             "token": token,
             "session_id": context.session_id,
             "session_dir": context.session_dir,
             "name": run.prepared.name,
+            "warn": warn,
         }
         if self.config.mode == "interactive":
             return InteractiveSandbox(
@@ -123,12 +131,15 @@ mem: 4G
                 name=run.prepared.name,
                 book=run.clock,
                 cancelled=lambda: run.cancel_reason is not None,
+                warn=warn,
             )
         if self.config.mode == "pilot":
             needs_s = float(run.prepared.settings.get("timeout_s") or 0)
             return PilotSandbox(self._pilots(), needs_s, self.config, self._board, self._rate, python, **facts)
         if self.config.mode == "array":
-            array = self._arrays.get(context.session_dir) or JobArray(self.config, self._rate, 1, token)
+            array = self._arrays.get(context.session_dir) or JobArray(
+                self.config, self._rate, [context.session_dir], token
+            )
             return ArraySandbox(array, self.config, self._board, self._rate, python, **facts)
         return SlurmSandbox(self.config, self._board, self._rate, python, **facts)
 
@@ -138,10 +149,12 @@ mem: 4G
         contexts: Sequence[ExecutionContext] | None = None,
     ) -> list[RunReport]:
         """
-        Run all of them at the same time and return their reports, in their order; one that fails is a report.
+        Run all of them and return their reports, in their order; one that fails is a report.
 
-        In mode array they are the elements of one job array (of several, beyond 200), in mode pilot the pilots take
-        them one after another, in mode job each is a job. Each context needs a session directory of its own.
+        In mode array they are the elements of one job array, in their order: beyond `array_size` of several, each of
+        which is handed in when the one before it is over. In mode job each is a job, of which at most 200 are handed in
+        at a time. In mode pilot the pilots take them one after another. Each context needs a session directory of its
+        own.
 
         Raises:
             PreparationError: Some cannot start, for every reason given; nothing was started.
@@ -153,7 +166,7 @@ mem: 4G
         if self.config.mode == "pilot":  # a few more than there are places, so that none waits for us
             at_a_time = self.config.nodes * self.config.workers_per_node + 2
         reports: list[RunReport] = []
-        for chunk in chunks(runs, MAX_AT_A_TIME if self.config.mode == "array" else len(runs) or 1):
+        for chunk in chunks(runs, self.config.array_size if self.config.mode == "array" else len(runs) or 1):
             self._gather([context.session_dir for _, context in chunk])
             reports += run_all(self, chunk, at_a_time, self.cancel, self._drop)
         return reports
@@ -161,7 +174,7 @@ mem: 4G
     def _gather(self, session_dirs: list[str]) -> None:
         """The runs of these sessions become one array."""
         if self.config.mode == "array":
-            array = JobArray(self.config, self._rate, len(session_dirs), secrets.token_hex(16))
+            array = JobArray(self.config, self._rate, session_dirs, secrets.token_hex(16))
             self._arrays |= dict.fromkeys(session_dirs, array)
 
     def release(self, run: Run) -> None:

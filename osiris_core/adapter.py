@@ -132,6 +132,8 @@ class ExecutionAdapter(AdapterHooks):
         run = self._runs.setdefault(context.session_dir, Run(prepared))
         run.prepared = prepared
         run.extra |= context.facts
+        if context.earlier_ms:
+            run.spent_ms["earlier"] = context.earlier_ms
         run.session = Session.open(context.session_dir, context.session_id, prepared.name)
         prepared.run_key = run.session.run_key(resume=context.resume)
         try:
@@ -173,6 +175,23 @@ class ExecutionAdapter(AdapterHooks):
         """
         self._require(context, Phase.COLLECTED)
         return self._collect_logged(context, self._runs[context.session_dir])
+
+    def come_home(self, context: ExecutionContext) -> str | None:
+        """
+        Bring home what an executed run left, and free its place, ahead of `collect`, which only reports then.
+
+        Why something of it may still go on there; None when that is certain not to be. May be repeated.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; `collect` is still to be called.
+            PhaseError: `execute` was not called for this session, or is not over.
+        """
+        self._require(context, Phase.COLLECTED)
+        run = self._runs[context.session_dir]
+        with run.collecting:
+            if not run.is_home and (interrupt := self._come_home(run)) is not None:
+                raise interrupt
+        return run.left_behind
 
     def run(
         self,
@@ -369,7 +388,7 @@ class ExecutionAdapter(AdapterHooks):
         with run.collecting:
             if run.report is None:
                 self._phases[session_dir] = Phase.COLLECTED
-                interrupt = self._come_home(run)
+                interrupt = None if run.is_home else self._come_home(run)
                 collect_run(run, self.name, publish_dir=publish_dir, compress=self.config.compress_artifacts)
                 if interrupt is not None:
                     raise interrupt
@@ -379,6 +398,7 @@ class ExecutionAdapter(AdapterHooks):
     def _come_home(self, run: Run) -> KeyboardInterrupt | None:
         """Fetch what the run left and free its place, each whatever the other came to; a Ctrl-C is for later."""
         interrupt = None
+        run.is_home = True
         assert run.session is not None
         arrive = self.bring_home if run.session.is_ours else lambda _: None
         for phase, work in (("transfer", arrive), ("collect", self.release)):
@@ -389,7 +409,12 @@ class ExecutionAdapter(AdapterHooks):
                 run.fail(exc)
                 if phase == "transfer" and run.summary is not None:
                     run.summary.artifacts = []  # they are not here
+                if phase == "collect":
+                    run.left_behind = run.left_behind or str(exc)
                 interrupt = exc if isinstance(exc, KeyboardInterrupt) else interrupt
+        if run.left_behind is None and run.session.has_something_elsewhere:
+            with suppress(OSError):
+                run.session.record(freed=True)
         return interrupt
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from osiris_core.config import AdapterConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -31,6 +31,11 @@ class AdapterHooks(ABC):
     def known_gaps(self) -> Mapping[str, str]:
         """What it cannot do though every adapter promises it: names or tags of conformance checks, with reasons."""
         return {}
+
+    @property
+    def environments(self) -> Collection[str]:
+        """What `environment` in the reports of its runs may say: its name, or those of the adapters it chooses from."""
+        return (self.name,)
 
     @property
     def outlives_controller(self) -> bool:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from osiris_core.records import RunSummary
 
 PHASES = ("prepare", "queue", "start", "transfer", "steps", "collect")
-"""What a run's wall time is made of; and `unattended`, where nobody waited for it when its steps were over."""
+"""What a run's wall time is made of."""
+SOMETIMES = ("earlier", "unattended")
+"""And what else, where there was any: targets of a chain that it failed on before; steps over, and nobody waiting."""
 
 SYNC_FROM_MS = 50.0
 """A run whose steps took less is sooner run again than its journal is forced to the disk."""
@@ -41,7 +43,8 @@ class Run:
     One run from `prepare` to the end of `collect`: its session, its clock, and what came of it.
 
     `attached`: another controller, which is dead, started it; `told` is what the journal said then, `extra` what was
-    known of its place. `told_end`: the journal has the host's last event already.
+    known of its place. `told_end`: the journal has the host's last event already. `is_home`: what it left is here, as
+    far as it can be had. `left_behind`: why its place may still be there, and the run in it.
     """
 
     prepared: PreparedRun
@@ -57,6 +60,8 @@ class Run:
     cancel_reason: str | None = None
     attached: bool = False
     told_end: bool = False
+    is_home: bool = False
+    left_behind: str | None = None
     told: Aftermath | None = None
     steps_end_ts: str = ""
     executed: threading.Event = field(default_factory=threading.Event)
@@ -166,7 +171,7 @@ def _status(run: Run) -> str:
 def _report(run: Run, adapter: str, published: list[str]) -> dict[str, Any]:
     assert run.session is not None
     prepared, summary = run.prepared, run.summary
-    phases = [*PHASES[:-1], *(["unattended"] if "unattended" in run.spent_ms else []), PHASES[-1]]
+    phases = [*PHASES[:-1], *(name for name in SOMETIMES if name in run.spent_ms), PHASES[-1]]
     timings = {f"{name}_ms": round(run.spent_ms.get(name, 0.0), 3) for name in phases}
     wall_ms = round(sum(timings.values()), 3)
     steps = [record.to_json() for record in summary.steps] if summary else []

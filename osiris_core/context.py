@@ -43,6 +43,7 @@ class ExecutionContext:
         debug_step: Stop in a debugger, on this terminal, when this step starts; its time limits are off.
         notices: What is to be said at the start of the run, as warnings in its events.
         facts: Further entries of the report, as plain JSON.
+        earlier_ms: What the run took on other adapters, where it failed; a part of its time, and booked as `earlier`.
     """
 
     session_id: str = ""
@@ -64,6 +65,7 @@ class ExecutionContext:
     debug_step: str | None = None
     notices: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    earlier_ms: float = 0.0
 
     def __post_init__(self) -> None:
         if {"/", "\0"} & set(self.session_id) or self.session_id in (".", ".."):

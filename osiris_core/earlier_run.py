@@ -17,6 +17,7 @@ from osiris_core.journal import read_events
 from osiris_core.models.subject import lock_file_of
 from osiris_core.prepared import PreparedRun
 from osiris_core.report import RunReport
+from osiris_core.secrets import references
 from osiris_core.session import SessionLayout, is_owned, read_json, recorded_run
 
 OVER = ("completed", "failed", "cancelled", "timeout")
@@ -81,13 +82,18 @@ class EarlierRun:
 
     @property
     def again(self) -> str:
-        """What to type to run it again."""
+        """What to type to run it again; FILE where it had settings, which are `config` in its run.json."""
         if lock_file_of(self.layout.root).exists():
             return f"osiris run --model-run FILE --adapter {self.adapter}"
         sources = self.recorded["prepared"].get("sources") or []
         manifest = sources[0]["source"] if sources else "MANIFEST"
-        folder = shlex.quote(str(self.layout.root))
-        return f"osiris run {shlex.quote(manifest)} --adapter {self.adapter} --resume --session-dir {folder}"
+        words = ["osiris", "run", manifest, "--adapter", self.adapter]
+        words += ["--config", "FILE"] if self.recorded.get("config") else []
+        words += ["--resume", "--session-dir", str(self.layout.root)]
+        words += ["--out", str(self.recorded["publish_dir"])] if self.recorded.get("publish_dir") else []
+        for name, value in self.recorded["prepared"].get("environment", {}).items():
+            words += ["--env", name if any(True for _ in references(value)) else f"{name}={value}"]
+        return shlex.join(words)
 
     def context(self, given: ExecutionContext | None) -> ExecutionContext:
         """The run's surroundings; of those that are `given` its variables, and how it is watched."""

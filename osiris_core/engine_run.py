@@ -14,7 +14,6 @@ from osiris_core.engine import Engine, Limits
 from osiris_core.journal import read_events
 from osiris_core.sealing import DigestQueue
 from osiris_core.secrets import substitute
-from osiris_core.session import cancel_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -34,7 +33,7 @@ class EngineRun:
 
     Input files are read where `prepared` says that they are. `before_end` is called when every step is over, before
     the last event. `elsewhere` has the artifacts of earlier attempts, by path in the session, that are not here because
-    whoever asked for the run has them, and verified them.
+    whoever asked for the run has them, and verified them. `why_to_stop` is asked a few times a second, and cancels it.
 
     Attributes:
         origin: The engine's voice in the journal, for whoever speaks for it in this process.
@@ -52,9 +51,11 @@ class EngineRun:
         find_driver: Callable[[str], type[Any]] = DriverRegistry.get,
         before_end: Callable[[], object] = lambda: None,
         passed_on: Mapping[str, str] | None = None,
+        why_to_stop: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self.origin = journal.origin("engine", redactor)
         self._layout = layout
+        self._why_to_stop = why_to_stop
+        self.origin = journal.origin("engine", redactor)
         self._digests = DigestQueue(prepared.input_files)
         try:
             limits = Limits(**prepared.settings)
@@ -104,8 +105,7 @@ class EngineRun:
         }
 
     def _look_for_a_cancel(self) -> None:
-        """Somebody may ask for it in the session directory (`osiris runs cancel`)."""
-        if (reason := cancel_request(self._layout)) is not None:
+        if (reason := self._why_to_stop()) is not None:
             self.cancel(reason)
 
 

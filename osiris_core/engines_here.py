@@ -26,7 +26,13 @@ class EnginesHere:
         assert run.session is not None
         layout, journal = run.session.layout, run.session.journal
         engine_run = EngineRun(
-            run.prepared, layout, journal, run.redactor, resume=context.resume, find_driver=find_driver
+            run.prepared,
+            layout,
+            journal,
+            run.redactor,
+            resume=context.resume,
+            find_driver=find_driver,
+            why_to_stop=run.session.why_to_stop,
         )
         self._running.add(engine_run)
         try:

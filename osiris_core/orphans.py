@@ -9,6 +9,7 @@ from osiris_core.context import ExecutionContext
 from osiris_core.earlier_run import EarlierRun
 from osiris_core.errors import ConfigError, OsirisError
 from osiris_core.factory import AdapterFactory
+from osiris_core.session import made_elsewhere
 
 if TYPE_CHECKING:
     from osiris_core.adapter import ExecutionAdapter
@@ -33,9 +34,9 @@ def end_place(session: Session, recorded: dict[str, Any]) -> None:
     Raises:
         OsirisError: That cannot be had now; `osiris runs gc` may find it later.
     """
-    earlier = EarlierRun(session.layout, recorded)
-    if earlier.token is None:
+    if not made_elsewhere(recorded):
         return
+    earlier = EarlierRun(session.layout, recorded)
     try:
         adapter = adapter_of(earlier)
     except (
@@ -51,12 +52,10 @@ def end_earlier_attempt(session: Session) -> str | None:
     """
     End what an earlier attempt in a session still has elsewhere; what to say when that cannot be done.
 
-    Whatever it does from then on reaches nobody: its events and results are fetched by nobody any more.
+    Also of an attempt that has a report: its controller may have given up a place that it could not reach. What that
+    does from then on reaches nobody: its events and results are fetched by nobody any more.
     """
     recorded = session.earlier
-    earlier = EarlierRun(session.layout, recorded)
-    if earlier.token is None or earlier.report is not None:
-        return None
     try:
         end_place(session, recorded)
     except OsirisError as exc:

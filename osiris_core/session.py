@@ -68,8 +68,8 @@ class SessionLayout:
         return self.root / "work"
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Replace a JSON file as a whole: a reader sees the old one or the new one."""
+def write_json(path: Path, data: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Replace a JSON file as a whole: a reader sees the old one or the new one; if `durable`, after a power cut too."""
     folder, name = os.path.split(path)
     beside = f"{folder}/.{name}.{os.getpid()}"
     # Without indentation json's fast encoder is at work. What is no text in UTF-8 is escaped, as in the journal.
@@ -80,13 +80,27 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         try:
             while content:
                 content = content[os.write(fd, content) :]
+            if durable:
+                os.fdatasync(fd)
         finally:
             os.close(fd)
         put_in_place(beside, str(path))
+        if durable:
+            _sync_folder(folder)
     except BaseException:
         with suppress(OSError):
             os.unlink(beside)  # noqa: PTH108
         raise
+
+
+def _sync_folder(folder: str) -> None:
+    """The names in it are on the disk on return, as far as its file system can be asked for that."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def overwrite_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -197,6 +211,11 @@ class Session:
             {"status": "running", "session_id": self.session_id, "attempt": self.attempt, "started_at": now},
         )
 
+    @property
+    def has_something_elsewhere(self) -> bool:
+        """Whether anything was made for the run, or may have been, that outlives this process."""
+        return made_elsewhere(self.recorded)
+
     def run_key(self, *, resume: bool) -> str:
         """
         A name for the run that is unique anywhere: made up, or the earlier run's where this one resumes it.
@@ -212,10 +231,15 @@ class Session:
         self.attempt = self.journal.attempt = attempt
         self.record(attempt=attempt, first_attempt=first)
 
-    def record(self, **facts: Any) -> None:
-        """Add to what is written down of the run: its token before anything is made for it, its native id after."""
+    def record(self, *, durable: bool = False, **facts: Any) -> None:
+        """
+        Add to what is written down of the run: its token before anything is made for it, its native id after.
+
+        What is `durable` outlives this machine's power. In a directory that is another run's by now nothing is written.
+        """
         self.recorded |= facts
-        write_json(self.layout.run_file, self.recorded)
+        if self.is_ours:
+            write_json(self.layout.run_file, self.recorded, durable=durable)
 
     def check_journal(self) -> None:
         """
@@ -238,11 +262,18 @@ class Session:
             return os.path.samestat(os.fstat(self._lock_fd), self.layout.lock_file.stat())
         return True
 
+    def why_to_stop(self) -> str | None:
+        """Somebody asks for it in the directory, or it is another run's by now; None while neither is so."""
+        if not self.is_ours:
+            return f"{self.layout.root} is another run's by now"
+        return cancel_request(self.layout)
+
     def close(self) -> None:
-        """Let go of the directory; what only the run needed is removed."""
+        """Let go of the directory; what only the run needed is removed, unless it is another run's by now."""
         try:
             if self._lock_fd >= 0:
                 self.journal.close()
+            if self._lock_fd >= 0 and self.is_ours:
                 shutil.rmtree(self.layout.work_dir, ignore_errors=True)
                 with suppress(OSError):
                     self.layout.cancel_file.unlink(missing_ok=True)
@@ -326,6 +357,13 @@ def recorded_run(layout: SessionLayout) -> dict[str, Any]:
     if not isinstance(recorded.get("attempt"), int) or "prepared" not in recorded or not recorded.get("session_id"):
         raise PreparationError([Problem("there is no session here (no run.json)", file=str(layout.root))])
     return recorded
+
+
+def made_elsewhere(recorded: Mapping[str, Any]) -> bool:
+    """Whether of a run that is `recorded` something may be somewhere else: its place, or containers of its commands."""
+    return (isinstance(recorded.get("token"), str) or bool(recorded.get("commands_elsewhere"))) and not recorded.get(
+        "freed"
+    )
 
 
 def ask_to_cancel(layout: SessionLayout, reason: str) -> None:

@@ -9,12 +9,11 @@ from osiris_core.adapter import ExecutionAdapter
 from osiris_core.earlier_run import EarlierRun
 from osiris_core.errors import ExecutionError, NeverPlaced, NotAttached, PreparationError, Problem
 from osiris_core.interrupts import Sheltered
-from osiris_core.session import cancel_request
 from osiris_core.user_code import driver_places
 from remote.adopted_run import AdoptedRun
 from remote.config import RemoteConfig
 from remote.remote_run import RemoteRun
-from remote.sandbox import SandboxError
+from remote.sandbox import SandboxError, check_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,6 +88,7 @@ class RemoteAdapter(ExecutionAdapter):
             return
         try:
             sandbox = self.make_sandbox(run, context, token)
+            check_site(sandbox, recorded)
             sandbox.adopt(recorded.get("native_id"))
             sandbox.stop()
         finally:
@@ -103,7 +103,7 @@ class RemoteAdapter(ExecutionAdapter):
 
         def look_for_a_cancel() -> None:
             assert run.session is not None
-            if (reason := cancel_request(run.session.layout)) is not None:
+            if (reason := run.session.why_to_stop()) is not None:
                 remote_run.cancel(reason)
 
         try:

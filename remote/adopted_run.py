@@ -11,7 +11,7 @@ from osiris_core.errors import ExecutionError, FailureClass, NeverPlaced, NotAtt
 from osiris_core.failure import error_of
 from remote.client import WorkerLost
 from remote.remote_run import RemoteRun
-from remote.sandbox import SandboxError
+from remote.sandbox import SandboxError, check_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +50,12 @@ class AdoptedRun(RemoteRun):
         return self.summary
 
     def _go_on(self, native_id: str | None) -> RunSummary:
-        with _askable("the place of the run"):
-            found = self._sandbox.adopt(native_id)
+        try:
+            with _askable("the place of the run"):
+                check_site(self._sandbox, self._session.recorded)
+                found = self._sandbox.adopt(native_id)
+        except NeverPlaced as exc:
+            raise NeverPlaced(f"{self._never}: {exc}") from None
         self._placed = True
         told = self._run.told
         assert told is not None

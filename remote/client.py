@@ -85,6 +85,7 @@ class WorkerClient:
     Attributes:
         summary: What the run came to, as soon as the worker said it unasked.
         has_heard: A whole message came.
+        over_since_s: Since when the worker says that its run is over, and no event has come; None while neither is so.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class WorkerClient:
     ) -> None:
         self.summary: dict[str, Any] | None = None
         self.has_heard = False
+        self.over_since_s: float | None = None
         self._patience = patience or Patience()
         self._in_midst = in_midst
         self._transport = transport
@@ -275,11 +277,19 @@ class WorkerClient:
         if taken == "gap":
             self._ask_again()
         elif taken == "new":
+            self.over_since_s = None
             self._on_event(event)
 
     def _check_sent(self, result: Any) -> None:
         """An answer to a heartbeat comes behind every event that it counts; they are taken by nobody else."""
-        if isinstance(result, dict) and "uptime_s" in result and result.get("last_seq", 0) > self._copies.last_seq:
+        if not isinstance(result, dict) or "uptime_s" not in result:
+            return
+        if result.get("last_seq", 0) > self._copies.last_seq:
+            self._ask_again()
+        elif result.get("state") != "over":
+            self.over_since_s = None
+        elif self.over_since_s is None:
+            self.over_since_s = monotonic()
             self._ask_again()
 
     def _ask_again(self) -> None:

@@ -24,7 +24,7 @@ from osiris_core.secrets import SecretValues
 from osiris_core.session import SessionLayout, write_json
 from remote import folders
 from remote.lineage import take_over
-from remote.order_file import PASS_ON_VARIABLE
+from remote.order_file import passed_on
 from remote.output_spool import OutputSpool
 
 if TYPE_CHECKING:
@@ -142,8 +142,7 @@ class EngineJob:
         # What a batch job was given stands in variables that no step sees.
         settings["max_parallel_steps"] = settings.get("max_parallel_steps") or cpu_count()
         settings["memory_budget_bytes"] = settings.get("memory_budget_bytes") or default_memory_budget_bytes()
-        prefix = os.environ.get(PASS_ON_VARIABLE)
-        self._passed_on = {name: value for name, value in os.environ.items() if prefix and name.startswith(prefix)}
+        self._passed_on = passed_on(os.environ)
         locate = sealed_locations(self._prepared)
         place = make_place(self._prepared, layout, self._order["session_id"], locate, passed_on=self._passed_on)
         for name in list(os.environ):

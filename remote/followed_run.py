@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from osiris_core.errors import ExecutionError, FailureClass, RunCancelled, RunTimeout
+from osiris_core.errors import ExecutionError, RunCancelled, RunTimeout
+from osiris_core.failure import FailureClass
 from osiris_core.records import RunSummary
 from remote.client import Patience, RpcError, WorkerClient, WorkerLost
 from remote.ordering import hear
@@ -27,8 +28,12 @@ CANCEL_MARGIN_S = 20.0
 """How long after a cancel, or the run's limit, the worker's own ways of ending a run may take."""
 SUMMARY_LIMIT_S = 60.0
 """How long an engine whose steps are over may take to write down what they came to."""
+EVENTS_LIMIT_S = 30.0
+"""How long the last events may take to come; later ones are taken from the journal that comes home."""
 PACKING_LIMIT_S = 3600.0
 """How long a worker may take to pack its results, while it says that it lives."""
+END_LIMIT_S = 5.0
+"""How long after a worker said that its run is over the last events of it may take to come."""
 RECONNECTS = 3
 """How often in a row a connection may break without one new event."""
 
@@ -149,7 +154,7 @@ class FollowedRun:
         return self._over_breaks(follow)
 
     def _wait_for_steps(self, client: WorkerClient) -> None:
-        while not self._steps_over:
+        while not self._steps_over and client.summary is None:
             now_s = monotonic()
             if self._cancelled is not None and self._cancel_sent_s is None:
                 if self._turn is not None:  # a file takes it; whether a job that is suspended ever reads it is open
@@ -158,17 +163,29 @@ class FollowedRun:
                 self._cancel_sent_s = now_s
             late = self._deadline_s is not None and now_s > self._deadline_s
             if late or (self._cancel_sent_s is not None and now_s > self._cancel_sent_s + CANCEL_MARGIN_S):
+                raise self._overdue()
+            over_s = client.over_since_s
+            if self._turn is None and over_s is not None and now_s > over_s + END_LIMIT_S:
                 raise ExecutionError(
-                    "the worker did not end the run when it had to", failure_class=FailureClass.ADAPTER_BUG
+                    "the worker says that the run is over, and the end of its journal is gone",
+                    failure_class=FailureClass.INFRA_LOST,
                 )
             client.wait(lambda: self._steps_over or (self._cancelled is not None and self._cancel_sent_s is None), 1.0)
+
+    def _overdue(self) -> ExecutionError:
+        """Why a run had to end that did not: the worker may be stopped, or what keeps it cannot be interrupted."""
+        standing = self._turn.standing if self._turn is not None else ""
+        more = f"and the worker did not end it{f': {standing}' if standing else ''}"
+        if self._cancelled is not None:
+            return RunCancelled(f"the run was cancelled: {self._cancelled}, {more}")
+        return RunTimeout(f"the run took longer than {self._timeout_s:g} s, {more}")
 
     def _fetch_summary(self, client: WorkerClient) -> RunSummary:
         answer = self._turn.outcome(client) if self._turn is not None else self._told_summary(client)
         if self._copies.last_seq < answer["last_seq"]:
             if self._turn is None:
                 client.call("replay", {"after_seq": self._copies.last_seq})
-            client.wait(lambda: self._copies.last_seq >= answer["last_seq"], 30.0)
+            client.wait(lambda: self._copies.last_seq >= answer["last_seq"], EVENTS_LIMIT_S)
         self._has_all_events = self._copies.last_seq >= answer["last_seq"]
         self._run.extra["worker_overhead_ms"] = answer["overhead_ms"]
         return RunSummary.from_json(answer["summary"])

@@ -29,7 +29,7 @@ def take_over(earlier: str, layout: SessionLayout) -> None:
 def _copy_whole_lines(source: Path, target: Path) -> None:
     if not source.is_file():
         return
-    with source.open("rb") as file, target.open("xb") as copy:
+    with source.open("rb") as file, target.open("wb") as copy:
         shutil.copyfileobj(file, copy, 1 << 20)
 
 

@@ -12,15 +12,22 @@ import json
 import os
 import secrets
 import shutil
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from remote import folders
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEY_VARIABLE = "OSIRIS_ORDER_KEY"
 RESTARTS_VARIABLE = "OSIRIS_RESTARTS"
 """How often the worker of this run was started before, by whoever starts it."""
 PASS_ON_VARIABLE = "OSIRIS_PASS_ON"  # noqa: S105 - no password
-"""How the names begin of the variables that steps are to see though nobody declared them: those of their allocation."""
+"""
+Names of variables that steps are to see though nobody declared them, with spaces between: those of their allocation,
+and of the site's environment that was set up for them. `NAME*` is all that begin so.
+"""
 ORDER_ID = "order"
 """The id of the request in the file: no host that calls has it."""
 _NONCE_BYTES = 12
@@ -73,6 +80,13 @@ def take_key() -> str | None:
     return os.environ.pop(KEY_VARIABLE, None)
 
 
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Which of these variables steps are to see, because whoever started the worker says so."""
+    names = environment.get(PASS_ON_VARIABLE, "").split()
+    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+    return {name: value for name, value in environment.items() if name in names or name.startswith(prefixes)}
+
+
 def read_order(work_dir: str, key: str, restarts: int) -> bytes:
     """
     The start request in a worker's folder; for a worker that was started again, as the next attempt of its run.
@@ -120,8 +134,9 @@ def _earlier(work_dir: str, restarts: int) -> str:
     base = os.path.dirname(work_dir)  # noqa: PTH120 - pathlib comes after `hello`
     for number in range(restarts - 1, -1, -1):
         place = f"{base}/{folders.RESTART_PREFIX}{number}" if number else base
-        if os.path.exists(f"{place}/{folders.SESSION_FOLDER}/events.jsonl"):  # noqa: PTH110
-            return f"{place}/{folders.SESSION_FOLDER}"
+        with suppress(OSError):
+            if os.path.getsize(f"{place}/{folders.SESSION_FOLDER}/events.jsonl"):  # noqa: PTH202
+                return f"{place}/{folders.SESSION_FOLDER}"
     return ""
 
 

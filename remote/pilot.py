@@ -136,7 +136,7 @@ class Pilot:
             if len(self._runs) >= self._slots or self._asked_s is not None:
                 kept.append((number, ticket))
                 continue
-            if self._left_s < max(self._drain_s, float(ticket["needs_s"])):
+            if self._left_s < self._drain_s + float(ticket["needs_s"]):
                 continue  # another one has the time, or will be made
             if self._claim(number):
                 self._start(ticket["place"], int(ticket["restarts"]))

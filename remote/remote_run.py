@@ -110,7 +110,9 @@ class RemoteRun(FollowedRun):
     def _place(self) -> None:
         self._stop_if_cancelled()
         self._placed = True
-        self._session.record(token=self._token)
+        site = getattr(self._sandbox, "site", None)
+        marks = {"token": self._token, **({"site": site} if site is not None else {})}
+        self._session.record(durable=getattr(self._sandbox, "elsewhere", True), **marks)
         self._name(self._have_place())
         self._stop_if_cancelled()
         started_s = monotonic()
@@ -357,6 +359,7 @@ class RemoteRun(FollowedRun):
             if self._placed and (kept := self._sandbox.stop(keep=self._config.keep)):
                 self._say(kept, "info")
         except SandboxError as exc:  # what came home is home all the same
+            self._run.left_behind = str(exc)
             self._say(str(exc), "warning")
         finally:
             self._let_go()

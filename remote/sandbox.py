@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from osiris_core.errors import ExecutionError, FailureClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path, PurePosixPath
 
 
@@ -75,9 +75,13 @@ class Sandbox(Protocol):
         python: The interpreter inside it.
         reads_in_place: Source paths of input files that are there without being sent, and where (mounts).
 
-    One more may be there, `frugal: bool`: each message to the worker is a request that takes its time and is counted.
-    A small package then goes in front of the first message, without `put`; the worker says how it is and what the run
-    came to unasked, and packs what comes home into one file (`folders.RESULT_FILE`) for `get`.
+    Three more may be there:
+        elsewhere (bool): What is made goes on when this machine loses its power; true where nothing is said.
+        frugal (bool): Each message to the worker is a request that takes its time and is counted. A small package then
+            goes in front of the first message, without `put`; the worker says how it is and what the run came to
+            unasked, and packs what comes home into one file (`folders.RESULT_FILE`) for `get`.
+        site (str): Whose place it is: which engine's, of several that could be asked. From another one's word that
+            there is no such place nothing follows.
     """
 
     work_dir: PurePosixPath
@@ -125,6 +129,16 @@ class Sandbox(Protocol):
         """
 
 
+def check_site(sandbox: Sandbox, recorded: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        SandboxError: The place of the run that is `recorded` is somewhere else than where `sandbox` would look.
+    """
+    theirs, ours = recorded.get("site"), getattr(sandbox, "site", None)
+    if theirs is not None and theirs != ours:
+        raise SandboxError(f"it is at {theirs}, and this is {ours}: ask there")
+
+
 @runtime_checkable
 class BatchSandbox(Sandbox, Protocol):
     """
@@ -159,6 +173,9 @@ class BatchSandbox(Sandbox, Protocol):
         Raises:
             SandboxError: It will never have it, with the scheduler's own reason.
         """
+
+    def standing(self) -> str:
+        """What the scheduler says of the worker's job now, in words; empty when it says nothing."""
 
     def is_alive(self) -> bool:
         """Whether the last start of the worker runs or is still to run, as far as is known; asks seldom."""

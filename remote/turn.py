@@ -69,6 +69,11 @@ class Turn:
         """Another controller handed the worker in; how long that is ago is not known here."""
         self._since_s, self._until_s = monotonic(), None
 
+    @property
+    def standing(self) -> str:
+        """What the scheduler says of the worker's job."""
+        return self._sandbox.standing()
+
     def is_queued(self) -> bool:
         """
         Whether it waits for its turn.

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -19,6 +20,7 @@ from pydantic import ConfigDict, Field
 
 from osiris_core import ExecutionError, LocalAdapter, LocalConfig, PreparationError, Problem, RunReport
 from osiris_core.backends import ProcessAdapter
+from osiris_core.collection import Run
 from osiris_core.errors import SessionBusy
 from osiris_core.records import RunSummary
 from osiris_core.secrets import SecretValues
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from osiris_core import ExecutionAdapter, ExecutionContext, PreparedRun
-    from osiris_core.collection import Run
     from osiris_core.config import AdapterConfig
+    from osiris_core.earlier_run import EarlierRun
 
 
 def daemon(*argv: str) -> None:
@@ -205,11 +207,12 @@ class Sloven(DamagingLocal):
 
 
 class Buffers(Local):
-    """Has the journal in its place when all is over."""
+    """Has the journal in its place when all is over, and says nothing before."""
 
     def start(self, run: Run, context: ExecutionContext) -> RunSummary:
         journal = Path(context.session_dir) / "events.jsonl"
         hidden = journal.rename(journal.with_name("hidden"))
+        journal.with_name("status.json").unlink()
         try:
             return super().start(run, context)
         finally:
@@ -297,6 +300,14 @@ class TakesOver(Local):
     def attach(self, session_dir: Any, context: Any = None, *, cancel: str | None = None) -> RunReport:
         return RunReport({"status": "completed"})
 
+    def _collect_logged(self, context: ExecutionContext, run: Run) -> RunReport:
+        report = super()._collect_logged(context, run)
+        results = Results(Path(context.session_dir), report.to_json())
+        results.events.append({**results.events[-1], "attempt": 2, "seq": 1})
+        results.path("naps/done.txt").unlink()
+        results.write()
+        return report
+
 
 class OwnReasons(Local):
     def cancel(self, reason: str = "") -> None:
@@ -331,8 +342,48 @@ class LeavesAtOnce(Local):
         pass
 
 
+class Swallows(Local):
+    """Ctrl-C is nobody's business but its own."""
+
+    def run(self, manifest: Any, context: ExecutionContext | None = None) -> RunReport:
+        assert context is not None
+        try:
+            return super().run(manifest, context)
+        except KeyboardInterrupt:
+            return RunReport(json.loads((Path(context.session_dir) / "status.json").read_text()))
+
+
+class Dawdles(Local):
+    """Takes its time when it has to end."""
+
+    def release(self, run: Run) -> None:
+        time.sleep(0.0 if run.error is None else 2.0)
+
+
+class DoesItTwice(ProcessAdapter):
+    """Attaches without a look at the worker that goes on: everything is done a second time, beside it."""
+
+    @property
+    def outlives_controller(self) -> bool:
+        return False
+
+    def _end_what_is_left(self, earlier: EarlierRun) -> None:
+        """Not yet."""
+
+    def _run_again(self, earlier: EarlierRun, context: ExecutionContext) -> RunReport:
+        recorded = Path(context.session_dir) / "run.json"
+        told = json.loads(recorded.read_text())
+        recorded.write_text(json.dumps({name: value for name, value in told.items() if name != "token"}))
+        run = self._runs[context.session_dir] = Run(earlier.prepared, extra={"attached": True})
+        with suppress(ExecutionError):
+            self.execute(run.prepared, replace(context, resume=False))
+        report = self._collect_logged(context, run)
+        super()._end_what_is_left(earlier)  # tidy it is
+        return report
+
+
 class Forgetful(Local):
-    """Attaches, and says another thing each time."""
+    """Attaches, says another thing each time, and takes that down."""
 
     times = 0
 
@@ -340,6 +391,7 @@ class Forgetful(Local):
         Forgetful.times += 1
         report = super().attach(session_dir, context, cancel=cancel).to_json()
         report.pop("attached", None)
+        (Path(session_dir) / f"attached {Forgetful.times}").touch()
         return RunReport({**report, "attempt": 10 + Forgetful.times})
 
 
@@ -375,9 +427,14 @@ class Splices(Local):
         return super().prepare(manifest, replace(context, environment=spliced))
 
 
-class NeverPublishes(Local):
+class PublishesWhatFailed(Local):
+    """And nothing else."""
+
     def _collect_logged(self, context: ExecutionContext, run: Run) -> RunReport:
-        return super()._collect_logged(replace(context, publish_dir=None), run)
+        report = super()._collect_logged(replace(context, publish_dir=None), run)
+        if not report.succeeded:
+            shutil.copytree(Path(context.session_dir) / "artifacts", str(context.publish_dir))
+        return report
 
 
 class KeepsNothing(Local):

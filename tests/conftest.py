@@ -25,11 +25,12 @@ from tests.fault_plugin import (
 from tests.lanes import are_used, lane_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
     from typing import Any
 
     from tests.e2b_server import E2BServer, FarEnd
+    from tests.slurm_runs import SlurmRun
 
 __all__ = [
     "pytest_addoption",
@@ -223,3 +224,37 @@ def slurm_shared(slurm_cluster: str, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("slurm") / "shared; $(touch pwned) 'n' \"q\" %j"
     folder.mkdir()
     return str(folder)
+
+
+@pytest.fixture
+def go(tmp_path: Path, slurm_shared: str) -> Iterator[Callable[..., SlurmRun]]:
+    """Starts runs on the cluster; none is left behind by a test that fails."""
+    from tests.slurm_runs import SlurmRun
+
+    runs: list[SlurmRun] = []
+
+    def start(*steps: dict[str, Any], **settings: Any) -> SlurmRun:
+        run = SlurmRun(tmp_path / f"run {len(runs)}", slurm_shared, list(steps), **settings)
+        runs.append(run)
+        return run
+
+    yield start
+    for run in runs:
+        run.adapter.cancel("the test is over")
+    for run in runs:
+        run._thread.join(60)
+
+
+@pytest.fixture
+def full_cluster(slurm_cluster: str) -> Iterator[list[str]]:
+    """Both nodes are taken by somebody else."""
+    import subprocess
+
+    from tests.slurm_runs import is_gone, slurm, state_of, wait_until
+
+    argv = ["sbatch", "--parsable", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 60"]
+    jobs = [slurm(*argv).strip() for _ in range(2)]
+    wait_until(lambda: all(state_of(job_id) == "RUNNING" for job_id in jobs))
+    yield jobs
+    subprocess.run(["scancel", *jobs], check=False)
+    wait_until(lambda: all(is_gone(job_id) for job_id in jobs))

@@ -30,7 +30,6 @@ NO_WORKER = "there is no worker: the engine is in the controller's process"
 NO_WIRE = "there is no worker to speak to, and nothing comes home in an archive"
 NO_PLACE = "there is no place beside the controller's own machine"
 NO_QUEUE = "nothing is submitted to a scheduler"
-SAME_READER = "the same code reads it before any adapter is asked; it is run on `local`"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,9 @@ class Fault:
         name: What happens.
         kit: Checks of the conformance kit that show it on every adapter, unless that names a gap.
         tests: Tests beside these, by adapter: `file::test`, with all its parameters, or with `[those]`.
-        shared: Tests of what all workers have in common, named in each of their cells.
+        shared: Tests of what all workers have in common, named in each of their cells. A cell that has nothing else is
+            the same code, and was not run on the adapter.
+        same: Whose tests these are too, by adapter: the fault meets the same code there, and was run once.
         never: Why it cannot occur, by adapter.
     """
 
@@ -50,16 +51,23 @@ class Fault:
     kit: tuple[str, ...] = ()
     tests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    same: Mapping[str, str] = field(default_factory=dict)
     never: Mapping[str, str] = field(default_factory=dict)
 
     def proofs(self, column: str) -> tuple[str, ...]:
         """Ids of the tests of a cell, or what they begin with; none where it cannot occur."""
         if column in self.never:
             return ()
+        if column in self.same:
+            return self.proofs(self.same[column])
         end = "-local]" if column == E2B else "]"
         kit = (f"test_conformance.py::{COLUMNS[column]}::test_keeps_its_promise[{name}{end}" for name in self.kit)
         shared = self.shared if column in WORKERS else ()
         return tuple(f"tests/{name}" for name in (*kit, *shared, *self.tests.get(column, ())))
+
+    def is_own(self, column: str) -> bool:
+        """Whether some of it is run on that very adapter."""
+        return column not in self.same and bool(self.kit or self.tests.get(column))
 
 
 MATRIX = (
@@ -89,7 +97,7 @@ MATRIX = (
         ("attach-goes-on", "attach-again", "orphan-is-cancelled", "orphan-is-removed"),
     ),
     Fault(
-        "SIGKILL of the controller at every point of a run, then attach",
+        "SIGKILL of the controller at one point of a run after another, then attach (`engine: host`: at one)",
         tests={
             LOCAL: (
                 "test_resume_attacks.py::test_a_crash_at_any_line_of_the_journal",
@@ -110,6 +118,8 @@ MATRIX = (
             ),
             HOST: ("test_attach.py::test_commands_of_a_dead_engine_are_ended",),
             E2B: (
+                "test_e2b_attach.py::test_a_run_that_never_began",
+                "test_e2b_attach.py::test_a_run_goes_on_without_its_controller",
                 "test_e2b_adapter.py::test_a_second_controller_goes_on",
                 "test_e2b_adapter.py::test_what_a_dead_controller_left_is_swept",
             ),
@@ -148,9 +158,9 @@ MATRIX = (
             PROCESS: ("test_worker_faults.py::test_out_of_memory_is_told",),
             DOCKER: ("test_docker_adapter.py::test_lack_of_memory_is_told_as_such",),
             HOST: ("test_docker_host.py::test_lack_of_memory_is_told_as_such",),
-            E2B: ("test_worker_faults.py::test_out_of_memory_is_told",),
             SLURM: ("test_slurm_job.py::test_too_much_memory",),
         },
+        same={E2B: PROCESS},
     ),
     Fault(
         "daemon or scheduler restarted in mid-run",
@@ -170,6 +180,7 @@ MATRIX = (
         tests={
             DOCKER: (
                 "test_docker_adapter.py::test_an_engine_that_goes_away_after_prepare_fails_the_run",
+                "test_docker_faults.py::test_what_was_given_up_is_ended_by_the_next_attempt[docker]",
                 "test_attach.py::test_an_engine_that_cannot_be_asked",
             ),
             HOST: ("test_docker_faults.py::test_an_engine_that_does_not_come_back",),
@@ -182,13 +193,15 @@ MATRIX = (
         never={LOCAL: NO_PLACE, PROCESS: NO_PLACE},
     ),
     Fault(
-        "connection cut at every byte of a frame",
+        "connection cut in mid-run, and frames at every byte",
         tests={
             PROCESS: ("test_worker_client.py::test_a_bad_connection_loses_and_doubles_nothing",),
             DOCKER: (
                 "test_docker_stream.py::test_streams_are_told_apart_however_they_are_cut",
                 "test_docker_sandbox.py::test_a_worker_outlives_its_connection",
+                "test_docker_faults.py::test_a_connection_that_is_cut[docker]",
             ),
+            HOST: ("test_docker_faults.py::test_a_connection_that_is_cut[host]",),
             E2B: (
                 "test_e2b_faults.py::test_ten_cuts_lose_and_double_nothing",
                 "test_e2b_faults.py::test_a_stream_that_ends_oddly_is_taken_up",
@@ -204,16 +217,17 @@ MATRIX = (
             "test_framing.py::test_an_end_in_the_middle_of_a_frame_is_told",
             "test_framing.py::test_a_frame_that_lost_its_end_costs_only_itself",
         ),
-        never={LOCAL: NO_WIRE, HOST: NO_WIRE},
+        never={LOCAL: NO_WIRE},
     ),
     Fault(
         "bytes that come one by one",
         tests={
-            DOCKER: ("test_docker_stream.py::test_streams_are_told_apart_however_they_are_cut",),
+            DOCKER: ("test_docker_faults.py::test_bytes_come_one_by_one[docker]",),
+            HOST: ("test_docker_faults.py::test_bytes_come_one_by_one[host]",),
             E2B: ("test_e2b_faults.py::test_bytes_may_come_one_by_one",),
         },
         shared=("test_framing.py::test_one_byte_at_a_time",),
-        never={LOCAL: NO_WIRE, HOST: NO_WIRE},
+        never={LOCAL: NO_WIRE},
     ),
     Fault(
         "a line of 1 GB on stdout (100 MB unless OSIRIS_FAULTS=full)",
@@ -293,6 +307,7 @@ MATRIX = (
         tests={
             PROCESS: ("test_fallback.py::test_a_lost_answer_makes_no_second_place[process]",),
             DOCKER: ("test_fallback.py::test_a_lost_answer_makes_no_second_place[docker]",),
+            HOST: ("test_docker_faults.py::test_a_lost_answer_leaves_no_container",),
             E2B: (
                 "test_e2b_request_faults.py::test_one_request_that_is_never_answered_is_made_good",
                 "test_e2b_request_faults.py::test_one_request_that_fails_is_made_good",
@@ -302,7 +317,7 @@ MATRIX = (
                 "test_slurm_job.py::test_a_submission_that_was_refused_is_not_a_lost_one",
             ),
         },
-        never={LOCAL: NO_PLACE, HOST: "a container is made for each command, by a step's own retry policy only"},
+        never={LOCAL: NO_PLACE},
     ),
     Fault(
         "empty or failing answer of the scheduler",
@@ -337,7 +352,7 @@ MATRIX = (
     Fault(
         "10,000 random manifests, and damaged files of them (150 unless OSIRIS_FAULTS=full)",
         tests={LOCAL: ("test_fuzz.py::test_random_manifests", "test_fuzz.py::test_damaged_manifest_files")},
-        never={column: SAME_READER for column in COLUMNS if column != LOCAL},
+        same={column: LOCAL for column in COLUMNS if column != LOCAL},
     ),
     Fault(
         "garbage for the readers of frames and archives",

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent.parent / "docs/reliability.md"
 BEGIN, END = "<!-- fault matrix: written by pytest --fault-table -->\n", "<!-- end of the fault matrix -->"
-SURVIVED, LOST, NOT_RUN = "survived", "**not survived**", "not run"
+SURVIVED, PARTLY, SAME = "survived", "partly", "same code"
+LOST, NOT_RUN = "**not survived**", "not run"
 GAP = "named gap: "
 
 
@@ -46,7 +47,8 @@ def of_cell(row: Fault, column: str, ended: Mapping[str, str]) -> Cell:
     if states and len(gaps) == len(states):
         return Cell("", gaps[0])
     if states.count("passed") + len(gaps) == len(states) and states:
-        return Cell(SURVIVED, tests=states.count("passed"))
+        how = PARTLY if gaps else SURVIVED if row.is_own(column) else SAME
+        return Cell(how, tests=states.count("passed"))
     return Cell(NOT_RUN)
 
 
@@ -70,7 +72,9 @@ def written(cells: Mapping[tuple[str, str], Cell]) -> str:
         lines.append(f"| {row.name} | {' | '.join(shown)} |")
     lines += [
         "",
-        "A number in brackets: so many tests and checks say so. *n* is a reason why the fault cannot occur there:",
+        "A number in brackets: so many tests and checks say so. *same code*: the fault meets code that all share, and"
+        " was run on that code, not on this adapter. *partly*: a part of it is a named gap. *n* is a reason why the"
+        " fault cannot occur there:",
         "",
     ]
     lines += [f"{number}. {reason}" for number, reason in enumerate(reasons, 1)]
@@ -78,7 +82,8 @@ def written(cells: Mapping[tuple[str, str], Cell]) -> str:
     lines += [
         "",
         f"{len(MATRIX)} faults on {len(COLUMNS)} adapters are {len(cells)} cells: {states.count(SURVIVED)} survived, "
-        f"{states.count(LOST)} not survived, {states.count(NOT_RUN)} not run, {states.count('')} cannot occur.",
+        f"{states.count(PARTLY)} partly, {states.count(SAME)} are the same code, {states.count(LOST)} not survived, "
+        f"{states.count(NOT_RUN)} not run, {states.count('')} cannot occur.",
     ]
     return "\n".join(lines) + "\n"
 

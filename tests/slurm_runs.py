@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -9,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osiris_core import AdapterFactory, ExecutionContext
-from osiris_core.errors import ExecutionError
 from osiris_core.journal import read_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pytest
+
+    from adapters.slurm import SlurmAdapter
     from osiris_core.report import RunReport
 
 
@@ -63,6 +68,55 @@ def living(words: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def wrapper(folder: Path, monkeypatch: pytest.MonkeyPatch, tool: str, text: str) -> Path:
+    """Puts a script before one of Slurm's commands: the network between us and the controller, as it may be."""
+    real = shutil.which(tool)
+    path = folder / "bin" / tool
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/bash\nreal={shlex.quote(str(real))}\nlog={shlex.quote(str(folder / tool))}.log\n{text}")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    return folder / f"{tool}.log"
+
+
+def nothing_is_left(run: SlurmRun, job_id: str) -> None:
+    """Neither the job nor the run's folder, nor the link to it."""
+    assert is_gone(job_id), state_of(job_id)
+    assert list(run.shared_dir.glob("runs/*")) == []
+    assert [path.name for path in run.session_dir.glob("slurm-*")] == []
+
+
+def create(shared_dir: str, **settings: Any) -> SlurmAdapter:
+    """The adapter, with a folder that every node sees."""
+    return AdapterFactory.create("slurm", shared_dir=shared_dir, **settings)  # type: ignore[return-value]
+
+
+def contexts(folder: Path, count: int, **more: Any) -> list[ExecutionContext]:
+    """Each with a session of its own: s0, s1, …"""
+    return [ExecutionContext(session_dir=str(folder / f"s{number}"), **more) for number in range(count)]
+
+
+def counted(folder: Path, monkeypatch: pytest.MonkeyPatch, *tools: str) -> Path:
+    """A log with a line for each call of these commands."""
+    (folder / "bin").mkdir()
+    log = folder / "calls.log"
+    log.touch()
+    for tool in tools:
+        path = folder / "bin" / tool
+        real = shlex.quote(str(shutil.which(tool)))
+        path.write_text(f'#!/bin/bash\necho {tool} "$@" >>{shlex.quote(str(log))}\nexec {real} "$@"\n')
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    return log
+
+
+def cluster_is_clean(shared_dir: str) -> None:
+    """No job and no folder of ours is there any more."""
+    assert list(Path(shared_dir).glob("*/osiris-*")) == []
+    ours = [line for line in slurm("squeue", "-h", "-o", "%i %T %k").splitlines() if "osiris:" in line]
+    assert [line for line in ours if "COMPLETING" not in line] == []
 
 
 class SlurmRun:
@@ -120,6 +174,3 @@ class SlurmRun:
         """Everything that lies on the shared file system and in the session directory."""
         for root in (self.shared_dir, self.session_dir):
             yield from (path for path in root.rglob("*") if path.is_file())
-
-
-__all__ = ["ExecutionError", "SlurmRun", "is_gone", "living", "manifest", "shell", "slurm", "state_of", "wait_until"]

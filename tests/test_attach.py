@@ -22,7 +22,7 @@ from tests.test_process_adapter import nothing_left, start_cli
 from tests.worker_process import DRIVERS, NAP, alive, running, step, wait_for
 
 if TYPE_CHECKING:
-    from osiris_core import ExecutionAdapter
+    from osiris_core import ExecutionAdapter, RunReport
 
 OSIRIS = [sys.executable, "-m", "osiris_core.cli.main"]
 LONG = [step("Write", "a"), step("Sleep", "b", config={"seconds": 30}, needs=["a"]), step("Write", "c", needs=["b"])]
@@ -83,6 +83,25 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     lines = [line.split()[1:3] for line in attached.stderr.splitlines()]
     assert lines == [["p:", "2"], ["a", "started"], ["a", "completed"], ["b", "started"], ["b", "completed"]]
     assert state(tmp_path)["status"] == "completed"
+    nothing_left(tmp_path)
+
+
+def test_what_is_to_be_typed_has_the_settings_of_the_run(tmp_path: Path) -> None:
+    """Of an attached run too, though it was given none of them: adapter, configuration, variables; and no secret."""
+    (tmp_path / "c.json").write_text(json.dumps({"type": "process", "start_timeout_s": 70}))
+    fails = {"id": "b", "driver": "command", "config": {"shell": 'echo ready; sleep 2; exit "$CODE"'}}
+    (tmp_path / "m.json").write_text(json.dumps({"pipeline": "p", "steps": [fails]}))
+    asked = ["run", "m.json", "--config", "c.json", "--env", "CODE=3", "--env", "TOKEN", "--session-dir", "session"]
+    surroundings = {**os.environ, "TOKEN": SECRET}
+    controller = subprocess.Popen([*OSIRIS, *asked], cwd=tmp_path, env=surroundings, stderr=subprocess.DEVNULL)
+    events = tmp_path / "session/events.jsonl"
+    wait_for(lambda: events.exists() and '"ready"' in events.read_text())
+    controller.kill()
+    controller.wait()
+    attached = osiris(tmp_path, "runs", "attach", "./session")
+    (line,) = [line for line in attached.stdout.splitlines() if line.startswith("go on")]
+    wanted = "osiris run m.json --adapter process --config FILE --resume --session-dir"
+    assert line.split(maxsplit=2)[2] == f"{wanted} {tmp_path}/session --env CODE=3 --env TOKEN"
     nothing_left(tmp_path)
 
 
@@ -231,13 +250,73 @@ def test_a_late_writer_publishes_nothing(tmp_path: Path) -> None:
         newer = adapter.run({"pipeline": "p", "steps": [step("Write")]}, ExecutionContext(session_dir=str(session)))
     thread.join()
     assert newer.succeeded
-    assert reports[0].status == "failed"
+    assert reports[0].status == "cancelled"
     assert "another run's" in reports[0]["error"]["message"]
     assert json.loads((session / "status.json").read_text()) == newer.to_json()
     assert {path.name for path in session.rglob("artifacts/*/*")} == {"out.bin"}
     assert "nap" not in events.read_text()
     late.close()
     shutil.rmtree(tmp_path / "moved away")
+
+
+@pytest.mark.parametrize("late", ["local", "process"])
+def test_a_late_writer_leaves_a_run_under_way_alone(tmp_path: Path, late: str) -> None:
+    """It stops at once, and takes nothing of the newer run away: no folder, nothing that was written down."""
+    session = tmp_path / "session"
+    events = session / "events.jsonl"
+    reports: dict[str, RunReport] = {}
+    first = threading.Event()
+
+    def run(name: str, adapter: ExecutionAdapter, *steps: dict[str, Any]) -> None:
+        with adapter:
+            context = ExecutionContext(session_dir=str(session))
+            reports[name] = adapter.run({"pipeline": "p", "steps": steps}, context)
+        first.set()
+
+    old = [step("Sleep", "old", config={"seconds": 30}), step("Write", "older", needs=["old"])]
+    late_adapter = AdapterFactory.create(late, code=[str(DRIVERS)])
+    threads = [threading.Thread(target=run, args=("old", late_adapter, *old))]
+    threads[0].start()
+    wait_for(lambda: events.exists() and "step.start" in events.read_text())
+    shutil.rmtree(session)
+    line = f"echo one > one.txt; until test -e {tmp_path}/go; do sleep 0.1; done; echo two > two.txt"
+    new = {"id": "new", "driver": "command", "config": {"shell": line, "artifacts": ["*.txt"]}}
+    threads.append(threading.Thread(target=run, args=("new", AdapterFactory.create("local"), new)))
+    threads[1].start()
+    wait_for(lambda: events.exists() and "step.start" in events.read_text())
+    recorded = (session / "run.json").read_text()
+    assert first.wait(20)
+    assert reports["old"].status in ("cancelled", "failed")
+    assert (session / "run.json").read_text() == recorded
+    (tmp_path / "go").touch()
+    threads[1].join()
+    assert reports["new"].succeeded, reports["new"]["error"]
+    assert {item["path"] for item in reports["new"].artifacts} >= {"new/one.txt", "new/two.txt"}
+    assert json.loads((session / "run.json").read_text()) == json.loads(recorded)
+    assert {path.name for path in session.glob("artifacts/*")} == {"new"}
+    threads[0].join()
+
+
+def test_a_session_that_is_taken_away_ends_its_run(tmp_path: Path) -> None:
+    """A worker whose journal is gone says that it is over and shows no event of it: nobody waits for that for ever."""
+    session = tmp_path / "session"
+    events = session / "events.jsonl"
+    reports = []
+    adapter = AdapterFactory.create("process")
+    lines = ["sleep 2", "echo late"]
+    steps = [{"id": f"s{n}", "driver": "command", "config": {"shell": line}} for n, line in enumerate(lines)]
+    steps[1]["needs"] = ["s0"]
+    context = ExecutionContext(session_dir=str(session))
+    thread = threading.Thread(target=lambda: reports.append(adapter.run({"pipeline": "p", "steps": steps}, context)))
+    thread.start()
+    wait_for(lambda: events.exists() and "step.start" in events.read_text())
+    shutil.rmtree(session)
+    thread.join(25)
+    assert reports, "the controller waits for ever"
+    assert reports[0].status == "failed"
+    assert reports[0]["error"]["failure_class"] == "infra_lost"
+    adapter.close()
+    nothing_left(tmp_path)
 
 
 # Where the engine is in the controller.
@@ -348,6 +427,24 @@ def test_commands_of_a_dead_engine_are_ended(tmp_path: Path, docker_client: Any)
     assert (report["status"], report["attempt"]) == ("timeout", 2)
     left = [item["Id"] for item in docker_client.api.containers(all=True, filters=wanted)]
     assert (left, len(first)) == ([], 1)
+
+
+def test_commands_of_a_dead_engine_are_ended_by_a_resume_too(tmp_path: Path, docker_client: Any) -> None:
+    """Whatever adapter that is on: before a step starts."""
+    wanted = {"label": f"osiris.session_dir={tmp_path / 'session'}"}
+    nap = {"id": "nap", "driver": "command", "config": {"shell": "sleep 60"}}
+    (tmp_path / "m.json").write_text(json.dumps({"pipeline": "p", "steps": [nap]}))
+    (tmp_path / "c.yaml").write_text("type: docker\nengine: host\nimage: osiris-base:bookworm\n")
+    argv = [*OSIRIS, "run", "m.json", "--config", "c.yaml", "--session-dir", "session"]
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as controller:
+        wait_for(lambda: docker_client.api.containers(filters=wanted))
+        controller.kill()
+    looks = {"id": "nap", "driver": "command", "config": {"shell": "true"}}
+    with AdapterFactory.create("local") as adapter:
+        context = ExecutionContext(session_dir=str(tmp_path / "session"), resume=True)
+        report = adapter.run({"pipeline": "p", "steps": [looks]}, context)
+    assert (report.status, report["attempt"]) == ("completed", 2)
+    assert docker_client.api.containers(all=True, filters=wanted) == []
 
 
 # What is written down.

@@ -36,7 +36,15 @@ STEPS_RAN = [
 ]
 COMING_HOME = [
     *("sandbox get#1", "moving in artifacts#1", "moving in checkpoints#1", "before run#5", "after run#5"),
-    *("sandbox stop#1", "before run.complete#1", "within run.complete#1", "before status#2", "after status#2"),
+    *(
+        "sandbox stop#1",
+        "before run#6",
+        "after run#6",
+        "before run.complete#1",
+        "within run.complete#1",
+        "before status#2",
+        "after status#2",
+    ),
 ]
 OF_DOCKER = ["volume removed#1", "volume removed#2"]
 VOLATILE = ("timings", "overhead_ms", "session_id", "session_dir", "sandbox_id", "transfer", "worker_overhead_ms")

@@ -121,6 +121,28 @@ def test_json_is_one_document(tmp_path: Path) -> None:
     assert "from printf" not in done.stderr
 
 
+def test_as_many_runs_at_once_as_a_place_has_room_for(tmp_path: Path) -> None:
+    """Fifty is more than some places give one user."""
+    done = run(tmp_path, "local", "--only", "many-at-once", "--at-once", "3", "--work-dir", "w")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "w/runs").glob("*/run-*"))) == 3
+
+
+def test_an_adapter_that_another_process_cannot_import(tmp_path: Path) -> None:
+    """What its controller printed is told; this one is in the script that the kit was started by."""
+    done = run_broken(tmp_path, "--only", "interrupt-leaves-a-report")
+    assert done.returncode == 1
+    assert "its controller ended with 1" in done.stderr
+    assert "has no attribute 'Broken'" in done.stderr
+
+
+def test_the_kit_without_pytest_names_the_extra() -> None:
+    """Instead of a module that nobody knows what to do about."""
+    script = "import sys; sys.modules['pytest'] = None\nfrom osiris_core.testing import Bench, AdapterConformance"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "ImportError: AdapterConformance needs pytest: pip install 'osiris-core[testing]'" in done.stderr
+
+
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C in the middle of a check: exit code 130, and its run is ended with all that it started."""
     argv = [*OSIRIS, "process", "--only", "orphan-is-removed", "--work-dir", "w"]

@@ -51,6 +51,16 @@ class TestProcess(AdapterConformance):
         return AdapterFactory.create("process")
 
 
+class TestFallback(AdapterConformance):
+    """A chain, whose first target can be had: it keeps the promises of that one."""
+
+    checks: ClassVar[tuple[Check, ...]] = ALL
+
+    @pytest.fixture
+    def adapter(self) -> ExecutionAdapter:
+        return AdapterFactory.create("fallback", chain=["process", "local"])
+
+
 class TestDocker(AdapterConformance):
     checks: ClassVar[tuple[Check, ...]] = ALL
     arrivals: ClassVar[Mapping[str, Arrival]] = {
@@ -115,7 +125,7 @@ class TestSlurm(AdapterConformance):
         """Neither a job nor a folder; other runs of this cluster are none of ours."""
         record = session_dir / "run.json"  # not there before a run has begun
         token = json.loads(record.read_text(encoding="utf-8")).get("token") if record.exists() else None
-        for folder in self.shared.glob("runs/*"):
+        for folder in (*self.shared.glob("runs/*"), *self.shared.glob("arrays/*")):
             yield f"{folder} is there"
         listed = subprocess.run(
             ["squeue", "-h", "-o", "%i %T %k"], capture_output=True, text=True, timeout=60, check=True
@@ -131,6 +141,13 @@ CHOICE = (
 """What a way to a worker can do wrong."""
 FORKED = ("spill", "pool", "prints-at-import", "exit", "sql-error", "stubborn")
 """What being forked from a process that has everything imported can do wrong."""
+
+
+class TestSlurmArray(TestSlurm):
+    """As an element of a job array, which has one for all."""
+
+    checks: ClassVar[tuple[Check, ...]] = tuple(check for check in ALL if check.name in CHOICE)
+    settings: ClassVar[Mapping[str, Any]] = {"mode": "array"}
 
 
 class TestSlurmInteractive(TestSlurm):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from osiris_core.testing import Arrival, Bench
+from osiris_core.testing import Arrival, Bench, checks_stops
 from osiris_core.testing.candidate import Candidate
 from osiris_core.testing.checks_faults import SECRET as LISTED
 from osiris_core.testing.checks_settings import arrival_checks
@@ -70,6 +70,9 @@ BAD_LOSER = of(broken.BadLoser, "")
 RESEALS = of(broken.Reseals, "steps were run: ['a']")
 LATE = of(broken.LeavesADaemon, "")
 FORGETFUL = of(broken.Forgetful, "")
+BUFFERS = of(broken.Buffers, "")
+DAWDLES = of(broken.Dawdles, "")
+PUBLISHES_WHAT_FAILED = of(broken.PublishesWhatFailed, "")
 OVERLOADED = of(broken.Overloaded, "")
 TAKES_OVER = of(broken.TakesOver, "not SessionBusy")
 LOOSE = of(broken.Loose, "", region="there")
@@ -100,7 +103,7 @@ BREAKAGES: dict[str, Breakage] = {
     "artifacts-are-verified": like(SLOVEN, "writes/copy.txt does not have the bytes"),
     "artifacts-archive": like(SLOVEN, "ReadError"),
     "collect-repeats": like(SLOVEN, "collecting again changed events.jsonl"),
-    "journal-is-live": of(broken.Buffers, "the journal did not have run.start"),
+    "journal-is-live": like(BUFFERS, "the journal did not have run.start"),
     "secret-is-in-no-file": like(SLOVEN, "run.json"),
     "secret-is-in-no-argv": like(SLOVEN, "is in the command line of process"),
     "caller-is-untouched": like(SLOVEN, "the run changed the environment"),
@@ -139,7 +142,7 @@ BREAKAGES: dict[str, Breakage] = {
     "none-is-mixed-up": like(OVERLOADED, "has the file 'run-00\\n'"),
     "large-and-many-files": after(lambda it: os.truncate(it.path("writes/big.bin"), 1 << 20), "came home as others"),
     "odd-places": of(broken.Splices, "a value arrived as"),
-    "outputs-are-published": of(broken.NeverPublishes, "the declared output is not at"),
+    "outputs-are-published": like(PUBLISHES_WHAT_FAILED, "the declared output is not at"),
     "resumes-from-local": of(broken.NeverResumes, "not ['reused', 'completed']"),
     "resumes-on-local": of(broken.KeepsNothing, "not ['reused', 'completed']"),
     "damage-is-not-resumed": of(broken.Trusting, "it ended failed, not completed"),
@@ -212,6 +215,80 @@ BREAKAGES: dict[str, Breakage] = {
     "compiled-by-osiris": after(lambda it: it.report.update(artifacts=[]), "report: "),
 }
 
+
+def _wreck_attached(it: Results) -> None:
+    it.path("last/last.txt").write_bytes(b"others")
+    it.report["timings"]["steps_ms"] += 5000
+    it.step("naps")["status"] = "skipped"
+
+
+def _wreck_cancelled(it: Results) -> None:
+    it.reword("nobody wants it", "?")
+    it.path("first/first.txt").unlink()
+
+
+def _wreck_whole(it: Results) -> None:
+    it.report.update(attempt="1", environment="another")
+    it.report["artifacts"] = [item for item in it.report["artifacts"] if item["path"] != "writes/copy.txt"]
+    for event in it.events:
+        if event.get("message") == "with ***":
+            event["message"] = "?"
+
+
+def _wreck_late(it: Results) -> None:
+    if "late" in {step["step_id"] for step in it.report["steps"]}:
+        it.step("late")["status"] = "failed"
+        it.report["error"]["failure_class"] = "infra_lost"
+
+
+def _wreck_files(it: Results) -> None:
+    it.path("writes/empty").write_bytes(b"not")
+    it.path("writes/many/7").unlink()
+
+
+WRECKED: tuple[tuple[Breakage, dict[str, tuple[str, ...]]], ...] = (
+    (
+        after(_wreck_attached, ""),
+        {"attach-goes-on": ("last/last.txt is not there", "the times do not add up", "its steps are")},
+    ),
+    (elsewhere(_wreck_cancelled, ""), {"orphan-is-cancelled": ("the reason is not in", "did not come home")}),
+    (
+        after(_wreck_whole, ""),
+        {
+            "report-has-its-keys": ("'attempt' of the report is a str", "calls itself"),
+            "artifacts-are-verified": ("writes/copy.txt is not in the report", "listed and there, but not both"),
+            "secret-is-in-no-file": ("what the step printed of it is not masked",),
+        },
+    ),
+    (
+        after(_wreck_late, ""),
+        {"timeout-leaves-nothing": ("it says",), "timeout-keeps-what-was-done": ("the steps are said to be",)},
+    ),
+    (after(_wreck_files, ""), {"large-and-many-files": ("the empty file is not", "of 300 files 299 came home")}),
+)
+"""Adapters that damage several things of one run, each of which is to be found."""
+
+MORE: tuple[tuple[str, Breakage], ...] = (
+    *(
+        (name, like(wrecked, words))
+        for wrecked, found in WRECKED
+        for name, sentences in found.items()
+        for words in sentences
+    ),
+    ("status-is-true", like(BUFFERS, "while it ran, status.json said nothing")),
+    ("artifacts-are-verified", like(SLOVEN, "writes/copy.txt is not what the report says of it")),
+    ("one-controller", like(TAKES_OVER, "its artifact is missing")),
+    ("one-controller", like(TAKES_OVER, "somebody else's attempt is in the journal")),
+    ("attach-is-refused", like(TAKES_OVER, "its artifact is missing")),
+    ("interrupt-leaves-a-report", of(broken.Swallows, "Ctrl-C was not raised")),
+    ("cancel-reaches-every-run", like(DAWDLES, "stopping took")),
+    ("interrupt-leaves-a-report", like(DAWDLES, "stopping took")),
+    ("attach-goes-on", of(broken.DoesItTwice, "its steps were started so many times: {'first': 2")),
+    ("attach-again", like(FORGETFUL, "changed its files")),
+    ("outputs-are-published", like(PUBLISHES_WHAT_FAILED, "a run that failed published")),
+)
+"""What else these checks find: of what matters most, each sentence on its own."""
+
 _BENCHES: dict[Any, Bench] = {}
 
 
@@ -238,6 +315,18 @@ def test_there_is_a_broken_adapter_for_every_check() -> None:
 def test_a_broken_adapter_is_found(check: Any, bench_of: Callable[[Breakage], Bench]) -> None:
     """And it is found for the reason for which it is broken."""
     breakage = BREAKAGES[check.name]
+    verdict = bench_of(breakage).verdict(check)
+    assert verdict.state == "fails"
+    assert any(breakage.words in note for note in verdict.notes), verdict.notes
+
+
+@pytest.mark.parametrize(("name", "breakage"), MORE, ids=[f"{name}: {found.words}" for name, found in MORE])
+def test_all_of_it_is_found(
+    name: str, breakage: Breakage, bench_of: Callable[[Breakage], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that has several things to say says each of them."""
+    monkeypatch.setattr(checks_stops, "STOP_LIMIT_S", 1.5)
+    check = next(check for check in ALL if check.name == name)
     verdict = bench_of(breakage).verdict(check)
     assert verdict.state == "fails"
     assert any(breakage.words in note for note in verdict.notes), verdict.notes

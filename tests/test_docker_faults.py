@@ -6,18 +6,23 @@ import gc
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adapters.docker_engine.removal import remove_container
+from adapters.docker_engine.removal import remove_container, remove_volume
 from osiris_core import AdapterFactory, ExecutionContext, read_events
+from osiris_core.errors import NotAttached
 from osiris_core.testing.parity_compare import journal_faults
 from tests.test_docker_adapter import IMAGE_TIMEOUT_S, context, left_of
+from tests.worker_process import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,10 +34,20 @@ pytestmark = pytest.mark.timeout(IMAGE_TIMEOUT_S)
 
 
 class Socket:
-    """A socket in front of the engine's own: while it is away nobody answers, and all connections are broken."""
+    """
+    A socket in front of the engine's own: while it is away nobody answers, and all connections are broken.
+
+    Attributes:
+        piece_bytes: How much is passed on at once.
+        instead: What is passed on instead of what, of the same length.
+        unanswered: Of the first request that holds these bytes the answer is lost, and the engine did what it asks for.
+    """
 
     def __init__(self, path: Path, engine: str) -> None:
         self._path, self._engine = path, engine
+        self.piece_bytes = 1 << 16
+        self.unanswered = b""
+        self.instead = (b"", b"")
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self.come_back()
@@ -49,12 +64,18 @@ class Socket:
 
     def go_away(self) -> None:
         self._path.unlink(missing_ok=True)
-        for each in (self._listener, *list(self._open)):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
         for thread in self._threads:
             thread.join(5)
         self._threads.clear()
+
+    def cut(self) -> None:
+        """All connections break; who makes a new one is answered."""
+        for each in list(self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -76,8 +97,11 @@ class Socket:
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while data := source.recv(1 << 16):
-                target.sendall(data)
+            while data := source.recv(self.piece_bytes):
+                if self.unanswered and self.unanswered in data:
+                    self.unanswered = b""
+                    source.shutdown(socket.SHUT_WR)
+                target.sendall(data.replace(*self.instead) if self.instead[0] else data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
@@ -178,6 +202,58 @@ def test_an_engine_that_is_restarted(
     assert [line for line in said if line in {f"n{number}" for number in range(1, 7)}] == [f"n{n}" for n in range(1, 7)]
 
 
+def test_a_connection_that_is_cut(engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any) -> None:
+    """A worker's run goes on, each line once. Of a command without one the rest is lost: its step fails, and ends."""
+    there = context(tmp_path)
+    run = Run(settings, there, "echo n0; sleep 1; echo n1; sleep 3; echo n2; echo done > end.txt")
+    run.wait_until_said("n1")
+    engine.cut()
+    cut_s = time.monotonic()
+    report = run.report()
+    assert left_of(docker_client, there) == []
+    said = [event["message"] for event in read_events(run.events_file) if event["event"] == "log"]
+    if "engine" in settings:
+        assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost")
+        assert "its output was cut" in report["error"]["message"]
+        assert time.monotonic() - cut_s < 3
+        assert not (tmp_path / "session/artifacts/s0/end.txt").exists()
+        return
+    assert report.status == "completed", report["error"]
+    assert [line for line in said if line in ("n0", "n1", "n2")] == ["n0", "n1", "n2"]
+
+
+def test_bytes_come_one_by_one(engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any) -> None:
+    """The same output as ever."""
+    there = context(tmp_path)
+    engine.piece_bytes = 1
+    run = Run(settings, there, "seq 300; echo oops >&2; echo kept > kept.txt")
+    report = run.report()
+    assert report.status == "completed", report["error"]
+    artifacts = tmp_path / "session/artifacts/s0"
+    assert (artifacts / "stdout.log").read_text() == "".join(f"{number}\n" for number in range(1, 301))
+    assert (artifacts / "stderr.log").read_text() == "oops\n"
+    assert (artifacts / "kept.txt").read_text() == "kept\n"
+    assert left_of(docker_client, there) == []
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the connection that nobody answers on
+@pytest.mark.parametrize("settings", ["host"], indirect=True)
+@pytest.mark.parametrize("request_line", [b"POST /v1", b"/start HTTP"], ids=["create", "start"])
+def test_a_lost_answer_leaves_no_container(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any, request_line: bytes
+) -> None:
+    """The container is made, or started, and nobody was told: its step fails, and it is gone, and was the only one."""
+    there = context(tmp_path)
+    run = Run(settings, there, "echo ready; sleep 1", "sleep 300")
+    run.wait_until_said("ready")
+    engine.unanswered = request_line
+    report = run.report()
+    assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost"), report["error"]
+    assert [step["status"] for step in report["steps"]] == ["completed", "failed"]
+    assert left_of(docker_client, there) == []
+    gc.collect()
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
 @pytest.mark.parametrize("settings", ["host"], indirect=True)
 def test_an_engine_that_does_not_come_back(
@@ -219,3 +295,114 @@ def test_a_killed_container_of_a_command_is_lost(settings: dict[str, Any], tmp_p
     assert [step["status"] for step in report["steps"]] == ["completed", "failed"]
     assert (tmp_path / "session/artifacts/s0/first.txt").read_text() == "first\n"
     assert left_of(docker_client, there) == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is away is soon given up."""
+    monkeypatch.setattr("adapters.docker_engine.sandbox.RESTART_PATIENCE_S", 0.5)
+    monkeypatch.setattr("adapters.docker_engine.sandbox.remove_container", partial(remove_container, patience_s=0.5))
+    monkeypatch.setattr("adapters.docker_engine.sandbox.remove_volume", partial(remove_volume, patience_s=0.5))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
+@pytest.mark.parametrize("settings", ["docker"], indirect=True)
+def test_what_was_given_up_is_ended_by_the_next_attempt(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any
+) -> None:
+    """The report is there, and so is the container: it is ended before a step starts; before that, it is warned of."""
+    there = context(tmp_path)
+    run = Run(settings, there, "echo ready; sleep 300")
+    run.wait_until_said("ready")
+    engine.go_away()
+    report = run.report()
+    assert (report.status, report["error"]["failure_class"]) == ("failed", "infra_lost")
+    assert "osiris runs gc" in json.dumps(list(read_events(run.events_file)))
+    assert left_of(docker_client, there) != []
+    manifest = {"pipeline": "docker-fault", "steps": [{"id": "s0", "driver": "command", "config": {"shell": "true"}}]}
+    engine.come_back()
+    with AdapterFactory.create("local") as adapter:
+        again = adapter.run(manifest, replace(there, resume=True))
+    assert (again.status, again["attempt"]) == ("completed", 2)
+    assert left_of(docker_client, there) == []
+    gc.collect()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that the SDK forgets when nobody answers
+def test_a_chain_stays_where_its_place_may_go_on(
+    engine: Socket, worker_image: str, tmp_path: Path, docker_client: Any
+) -> None:
+    """Nobody can tell whether the container has come to the step that may not run twice: it is named, and not run."""
+    there = context(tmp_path)
+    paid = tmp_path / "paid"
+    steps = [
+        {
+            "id": "waits",
+            "driver": "command",
+            "config": {"shell": "echo ready; sleep 5"},
+            "retry": {"attempts": 2},
+        },
+        {"id": "pays", "driver": "command", "needs": ["waits"], "config": {"shell": f"echo paid >> {paid}"}},
+    ]
+    reports = []
+    with AdapterFactory.create("fallback", chain=[{"type": "docker", "image": worker_image}, "local"]) as adapter:
+        manifest = {"pipeline": "docker-fault", "steps": steps}
+        thread = threading.Thread(target=lambda: reports.append(adapter.run(manifest, there)))
+        thread.start()
+        events = tmp_path / "session/events.jsonl"
+        wait_for(lambda: events.exists() and any(event.get("message") == "ready" for event in read_events(events)))
+        engine.go_away()
+        thread.join(60)
+    (report,) = reports
+    assert (report.status, report["environment"], report["attempt"]) == ("failed", "docker", 1)
+    assert "step 'pays' may be running where it was" in report["fallback"]["stayed"]
+    assert not paid.exists()
+    with open(there.session_dir + "/status.json", encoding="utf-8") as file:
+        assert json.load(file) == report.to_json()
+    engine.come_back()
+    with AdapterFactory.create("docker") as adapter:
+        for item in adapter.leftovers([]):
+            if item.session_dir == there.session_dir:
+                item.remove()
+    assert left_of(docker_client, there) == []
+    gc.collect()
+
+
+@pytest.mark.parametrize("settings", ["docker"], indirect=True)
+def test_another_engine_is_not_believed(
+    engine: Socket, settings: dict[str, Any], tmp_path: Path, docker_client: Any
+) -> None:
+    """That it knows no such container says nothing of the run: nothing is concluded, and both are named."""
+    there = context(tmp_path)
+    manifest = {
+        "pipeline": "docker-fault",
+        "steps": [{"id": "s0", "driver": "command", "config": {"shell": "echo ready; sleep 2; echo kept > kept.txt"}}],
+    }
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    (tmp_path / "c.json").write_text(json.dumps({"type": "docker", **settings}))
+    argv = [sys.executable, "-m", "osiris_core.cli.main", "run", "m.json", "--config", "c.json"]
+    controller = subprocess.Popen(
+        [*argv, "--session-dir", there.session_dir],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    events = tmp_path / "session/events.jsonl"
+    wait_for(lambda: events.exists() and any(event.get("message") == "ready" for event in read_events(events)))
+    controller.kill()
+    controller.wait()
+    ours = docker_client.api.info()["ID"]
+    theirs = "X" * len(ours)
+    engine.instead = (ours.encode(), theirs.encode())
+    recorded = (tmp_path / "session/run.json").read_text()
+    adapter = AdapterFactory.create("docker", **settings)
+    with pytest.raises(NotAttached, match=f"Docker Engine {ours}, and this is Docker Engine {theirs}"):
+        adapter.attach(there.session_dir)
+    assert json.loads((tmp_path / "session/run.json").read_text())["token"] == json.loads(recorded)["token"]
+    engine.instead = (b"", b"")
+    report = adapter.attach(there.session_dir)
+    assert (report.status, report["attempt"]) == ("completed", 1), report["error"]
+    adapter.close()
+    assert docker_client.api.containers(all=True, filters={"label": f"osiris.session_dir={there.session_dir}"}) == []

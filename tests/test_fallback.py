@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from osiris_core.rooms import load
 from remote.sandbox import SandboxError
 from tests.test_attach import orphan
 from tests.test_process_adapter import nothing_left
-from tests.worker_process import DRIVERS, step
+from tests.worker_process import DRIVERS, step, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,6 +115,24 @@ def test_a_step_that_may_run_again_moves_on_with_what_is_done(tmp_path: Path) ->
     assert [item["status"] for item in report.steps] == ["reused", "reused", "completed"]
     assert (tmp_path / "session/artifacts/work/out.bin").read_bytes() == b"after all"
     assert (tmp_path / "session/artifacts/file/n.csv").exists()
+
+
+def test_the_time_of_the_run_is_that_of_all_targets(tmp_path: Path) -> None:
+    """The next target has what is left of it; what the earlier one took is in the report's times, which add up."""
+    steps = [
+        step("FallOnce", "falls", config={"flag": str(tmp_path / "flag")}, retry={"attempts": 2}),
+        step("Sleep", "sleeps", config={"seconds": 60}, needs=["falls"]),
+    ]
+    began_s = time.monotonic()
+    report = run(chain("process", "local"), tmp_path, *steps, timeout=12.0)
+    took_s = time.monotonic() - began_s
+    assert (report.status, report["environment"], report["attempt"]) == ("timeout", "local", 2)
+    assert 11 < took_s < 20
+    timings = dict(report.timings)
+    wall_ms = timings.pop("wall_ms")
+    assert timings["earlier_ms"] > 100
+    assert abs(sum(timings.values()) - wall_ms) < 0.5
+    assert abs(wall_ms / 1000 - took_s) < 1.5
 
 
 def test_every_class_is_decided() -> None:
@@ -213,6 +232,21 @@ def test_attach_finds_the_target(tmp_path: Path) -> None:
     (tmp_path / "session/status.json").unlink()
     with pytest.raises(PreparationError, match="on adapter 'process'"):
         chain("local").attach(tmp_path / "session")
+
+
+def test_attach_finds_the_target_with_the_settings_that_the_run_had(tmp_path: Path) -> None:
+    """Of two of the same name it is the one that it was on: that one keeps the worker's folder, the other does not."""
+    (tmp_path / "c.json").write_text(json.dumps({"type": "process", "keep": True, "code": CODE}))
+    (tmp_path / "m.json").write_text(json.dumps({"pipeline": "p", "steps": [step("Sleep", config={"seconds": 2})]}))
+    argv = [sys.executable, "-m", "osiris_core.cli.main", "run", "m.json", "--config", "c.json"]
+    controller = subprocess.Popen([*argv, "--session-dir", "session"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    events = tmp_path / "session/events.jsonl"
+    wait_for(lambda: events.exists() and "step.start" in events.read_text())
+    controller.kill()
+    controller.wait()
+    report = chain("process", {"type": "process", "keep": True}).attach(tmp_path / "session")
+    assert report.succeeded
+    assert len(list((tmp_path / "session").glob("process-*"))) == 1
 
 
 def test_from_the_command_line(tmp_path: Path, no_python: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from osiris_core import AdapterFactory
 from tests import fault_table
 from tests.fault_checks import MACHINE_CHECKS
 from tests.fault_matrix import COLUMNS, DOCKER, E2B, HOST, LOCAL, MATRIX, Fault
-from tests.fault_table import GAP, LOST, NOT_RUN, SURVIVED, Cell, of_cell
+from tests.fault_table import GAP, LOST, NOT_RUN, PARTLY, SAME, SURVIVED, Cell, of_cell
 from tests.test_conformance import ALL
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +31,8 @@ def test_every_cell_has_a_proof_or_a_reason(row: Fault) -> None:
     for column in COLUMNS:
         assert bool(row.proofs(column)) != (column in row.never), column
         assert not (set(row.tests) & set(row.never))
+        assert not set(row.same) & {*row.tests, *row.never}
+        assert not row.kit or not row.same, "the kit is run on every adapter"
         for proof in row.proofs(column):
             file, *_, function = proof.split("[")[0].split("::")
             tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
@@ -52,7 +54,8 @@ def test_the_page_is_what_a_run_wrote() -> None:
             elif cell.reason:
                 assert cell.reason in gaps_of(column).values(), (row.name, column)
             else:
-                assert cell.state == SURVIVED, (row.name, column)
+                assert cell.state in (SURVIVED, PARTLY, SAME), (row.name, column)
+                assert (cell.state == SAME) == (not row.is_own(column)), (row.name, column)
                 assert cell.tests >= 1
 
 
@@ -66,8 +69,13 @@ def test_a_cell_is_what_its_tests_came_to() -> None:
     assert of_cell(row, LOCAL, {f"{one}[a]": "passed", f"{one}[b]": "failed", two: "passed"}).state == LOST
     assert of_cell(row, LOCAL, {one: "passed", two: "Skipped: nothing here"}) == Cell(NOT_RUN)
     assert of_cell(row, LOCAL, dict.fromkeys([one, two], f"Skipped: {GAP}it cannot")) == Cell("", "it cannot")
+    assert of_cell(row, LOCAL, {one: "passed", two: f"Skipped: {GAP}it cannot"}) == Cell(PARTLY, tests=1)
     assert of_cell(row, HOST, {}) == Cell("", "no host")
     assert of_cell(row, DOCKER, {}) == Cell(NOT_RUN)
+    shared = Fault("x", shared=("test_a.py::test_one",), tests={E2B: ("test_a.py::test_two",)}, same={LOCAL: DOCKER})
+    ended = {one: "passed", two: "passed"}
+    assert [of_cell(shared, column, ended) for column in (LOCAL, DOCKER)] == [Cell(SAME, tests=1)] * 2
+    assert of_cell(shared, E2B, ended) == Cell(SURVIVED, tests=2)
     assert Fault("x", kit=("linear",)).proofs(E2B)[0].endswith("::test_keeps_its_promise[linear-local]")
 
 
@@ -76,7 +84,14 @@ def test_a_page_is_read_as_it_was_written() -> None:
     cells = fault_table.of_run({})
     first = next(iter(cells))
     page = f"before\n{fault_table.BEGIN}old\n{fault_table.END}after\n"
-    for cell in (Cell(SURVIVED, tests=3), Cell(LOST, tests=1), Cell(NOT_RUN), Cell("", "because of that")):
+    for cell in (
+        Cell(SURVIVED, tests=3),
+        Cell(PARTLY, tests=3),
+        Cell(SAME, tests=3),
+        Cell(LOST, tests=1),
+        Cell(NOT_RUN),
+        Cell("", "because of that"),
+    ):
         cells[first] = cell
         written = fault_table.put(page, cells)
         assert fault_table.read(written) == cells

@@ -91,3 +91,18 @@ def test_intent_is_written_before_anything_starts(tmp_path):
     run = json.loads((tmp_path / "s" / "run.json").read_text())
     assert (run["pid"], run["attempt"], run["prepared"]) == (os.getpid(), 1, {"name": "žluťoučký"})
     assert json.loads((tmp_path / "s" / "status.json").read_text())["status"] == "running"
+
+
+def test_what_has_to_outlive_a_power_cut_is_on_the_disk(tmp_path, monkeypatch):
+    """The token of what is made elsewhere: first the content, then its name; anything else is quicker without."""
+    session = Session.open(str(tmp_path / "s"), "s")
+    synced = []
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(os, name, lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    session.record(native_id="x")
+    assert synced == []
+    session.record(token="t", durable=True)
+    file, folder = synced
+    assert file.startswith(f"{tmp_path}/s/.run.json")
+    assert folder == f"{tmp_path}/s"
+    session.close()

@@ -108,6 +108,41 @@ def test_cancelled_by_another(settings: dict[str, Any], killed: Any) -> None:
 
 
 @pytest.mark.timeout(90)
+def test_an_element_of_an_array(slurm_shared: str, tmp_path: Path) -> None:
+    """Its controller died before it wrote down the id: the token of its array finds it, and its result is whole."""
+    own = {"shared_dir": slurm_shared, "code": [str(DRIVERS)], "mode": "array"}
+    for point in HANDED_IN:
+        session = tmp_path / point.replace(" ", "-").replace("#", "-")
+        argv = [sys.executable, str(CONTROLLER), "slurm", json.dumps(own), str(session), point]
+        done = subprocess.run(argv, env={**os.environ, "TOKEN": SECRET}, capture_output=True, text=True, check=False)
+        assert done.returncode == -9, done.stderr
+        report = attach(own, session)
+        assert report.status == "completed", (point, report.error)
+        assert (session / "artifacts/file/n.csv").read_text().count("\n") == 1001
+    assert list(Path(slurm_shared).glob("*/osiris-*/session")) == []
+
+
+@pytest.mark.timeout(90)
+def test_a_run_that_no_pilot_took(settings: dict[str, Any], tmp_path: Path, full_cluster: list[str]) -> None:
+    """Its pilot waits when its controller dies: the run never began, and will not when the pilot comes to run."""
+    session = tmp_path / "session"
+    own = {**settings, "mode": "pilot"}
+    argv = [sys.executable, str(CONTROLLER), "slurm", json.dumps(own), str(session), "after run#4"]
+    done = subprocess.run(argv, env={**os.environ, "TOKEN": SECRET}, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert json.loads((session / "run.json").read_text())["native_id"].startswith("pilot-")
+    report = attach(own, session)
+    assert (report.status, report.error["failure_class"]) == ("failed", "infra_lost")
+    assert "run it again: osiris run" in report.error["message"]
+    nothing_is_left(settings, session)
+    with AdapterFactory.create("slurm", **own) as adapter:
+        (left,) = [item for item in adapter.leftovers([session]) if item.session_id == "pilots"]
+        (ticket,) = Path(settings["shared_dir"]).glob("pilots/osiris-*/claims/*")
+        assert ticket.read_text() == ""  # so that no pilot can take it
+        left.remove()
+
+
+@pytest.mark.timeout(90)
 def test_a_run_in_a_pilot(settings: dict[str, Any], tmp_path: Path) -> None:
     """It goes on in its pilot, and another controller fetches it; the pilots of the dead one are found and ended."""
     session = tmp_path / "session"

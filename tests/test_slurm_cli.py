@@ -59,7 +59,7 @@ def test_the_script_that_is_shown_is_the_one_that_is_submitted(project: Path, ru
     job_id = json.loads((project / "session/run.json").read_text())["native_id"]
     submitted = slurm("scontrol", "write", "batch_script", job_id, "-")
     assert shown.stdout.rstrip("\n") == submitted.rstrip("\n").rstrip("\0")
-    assert "sbatch --nodes=1 --ntasks=1 --cpus-per-task=1 --mem=1G --time=1:00:00" in shown.stderr
+    assert "sbatch --nodes=1 --cpus-per-task=1 --mem=1G --time=1:00:00" in shown.stderr
     as_json = json.loads(
         osiris(project, "plan", "manifest.json", "--config", "slurm.json", "--show-script", "--json").stdout
     )

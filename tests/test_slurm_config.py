@@ -71,7 +71,23 @@ def test_what_is_no_duration(text: str) -> None:
         ({"additional_options": ["-o /x"]}, "-o is set by this adapter"),
         ({"additional_options": ["--export=ALL"]}, "--export is set by this adapter"),
         ({"additional_options": ["script.sh"]}, "taken for the script"),
+        ({"additional_options": ["--nice=1 script.sh"]}, "more than one option"),
+        ({"additional_options": ["--nice=1 --array=0-9"]}, "more than one option"),
+        ({"additional_options": ["--nice --array=0-9"]}, "more than one option"),
+        ({"additional_options": ["--arr=0-9"]}, "--arr is set by this adapter"),
+        ({"additional_options": ["--wra=x"]}, "--wra is set by this adapter"),
+        ({"additional_options": ["--exp=NONE"]}, "--exp is set by this adapter"),
+        ({"additional_options": ["-M other"]}, "-M is set by this adapter"),
+        ({"additional_options": ["--clusters=other"]}, "--clusters is set by this adapter"),
+        ({"additional_options": ["-kH"]}, "-kH is set by this adapter"),
+        ({"additional_options": ["--"]}, "taken for the script"),
+        ({"modules": ["--force"]}, "for an option"),
+        ({"nodes": 2, "ntasks": 1}, "ntasks must be at least nodes"),
+        ({"mode": "interactive", "nodes": 2}, "one task on one node"),
+        ({"mode": "interactive", "ntasks": 2}, "one task on one node"),
+        ({"array_size": 201}, "less than or equal to 200"),
         ({"mode": "pilot", "time_limit": "0:01:00"}, "drain from its start"),
+        ({"mode": "pilot", "time_limit": "0:02:50"}, "by more than 60 s"),
         ({"mode": "batch"}, "'job', 'array', 'pilot' or 'interactive'"),
         ({"surplus": 1}, "Extra inputs"),
     ],
@@ -104,16 +120,17 @@ def test_every_setting_arrives() -> None:
         error_file="/logs/%j.err",
         mail_type="END",
         mail_user="me@x",
-        additional_options=["--nice=1", "--licenses 'a b'"],
+        additional_options=["--nice=1", "--licenses 'a b'", "-L c"],
     )
     options = batch_options(config, "pipeline", "token", "/shared/100%")
     wanted = (
         "--partition=main --nodes=3 --ntasks=4 --cpus-per-task=5 --mem=6G --time=7:00:00 --account=acc --qos=high "
         "--reservation=res --gres=gpu:1 --constraint=a&b --exclusive --no-requeue --output=/logs/%j.out "
-        "--error=/logs/%j.err --mail-type=END --mail-user=me@x --nice=1 --licenses --comment=osiris:token"
+        "--error=/logs/%j.err --mail-type=END --mail-user=me@x --nice=1 -Lc --comment=osiris:token"
     )
     assert set(wanted.split(" ")) <= set(options)
-    assert {"--job-name=my job", "a b"} <= set(options)
+    assert {"--job-name=my job", "--licenses=a b"} <= set(options)
+    assert not any(option.startswith("--ntasks") for option in resource_options(SlurmConfig(nodes=2)))
     assert config.label == "label"
     assert "--output=/shared/100%%/job.out" in batch_options(SlurmConfig(), "p", "t", "/shared/100%")
 
@@ -141,15 +158,16 @@ def test_a_script_is_bash_whatever_is_in_it(tmp_path: Path, script: str) -> None
     path = tmp_path / "job.sh"
     path.write_text(text.replace("trap 'fail", "module() { printf '%s\\n' \"$@\" >&2; }\ntrap 'fail"))
     folder = tmp_path / ODD
-    folder.mkdir()
-    environment = {"PATH": "/usr/bin:/bin", "SLURMD_NODENAME": "n7", "HOME": str(tmp_path)}
+    (folder / "worker").mkdir(parents=True)
+    environment = {"PATH": "/usr/bin:/bin", "SLURMD_NODENAME": "n7", "SLURM_JOB_ID": "5", "HOME": str(tmp_path)}
     done = subprocess.run(
         ["bash", str(path), str(folder)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 98, done.stderr
-    assert f"osiris: node n7: there is no interpreter {python}" in done.stderr
-    assert "m'; touch pwned; '" in done.stderr.splitlines()
-    assert "$(touch pwned)" in done.stderr.splitlines()
+    said = (folder / "5.out").read_text() if script == "pilot" else done.stderr
+    assert done.returncode == 98, said
+    assert f"osiris: node n7: there is no interpreter {python}" in said
+    assert "m'; touch pwned; '" in said.splitlines()
+    assert "$(touch pwned)" in said.splitlines()
     assert list(tmp_path.rglob("pwned")) == []
 
 
@@ -175,6 +193,7 @@ STATES = [
     ("BOOT_FAIL", Stage.ENDED, "infra_lost"),
     ("PREEMPTED", Stage.ENDED, "preempted"),
     ("REVOKED", Stage.ENDED, "infra_lost"),
+    ("FORGOTTEN", Stage.ENDED, "infra_lost"),
     ("SOMETHING_NEW", Stage.RUNNING, None),
 ]
 
@@ -186,15 +205,19 @@ def test_every_state(state: str, stage: Stage, failure_class: str | None) -> Non
     assert found.stage is stage
     assert found.failure_class == failure_class
     if failure_class is not None:
-        assert "TheReason" in found.told("12")
         assert " on n3" in found.told("12")
-        assert f"job 12 ended {state}" in found.told("12")
+        if state == "FORGOTTEN":  # Slurm has said nothing of it
+            assert found.told("12").startswith("job 12 is lost on n3: Slurm does not know it any more")
+        else:
+            assert "TheReason" in found.told("12")
+            assert f"job 12 ended {state}" in found.told("12")
 
 
 @pytest.mark.parametrize(
     "reason",
     ["PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "QOSMaxWallDurationPerJobLimit", "InvalidAccount",
-     "AssocMaxCpuPerJobLimit", "DependencyNeverSatisfied", "launch failed requeued held", "QOSMaxNodePerJobLimit"],
+     "AssocMaxCpuPerJobLimit", "DependencyNeverSatisfied", "launch failed requeued held", "QOSMaxNodePerJobLimit",
+     "JobHoldMaxRequeue", "QOSMinCpuNotSatisfied", "QOSMinMemory"],
 )  # fmt: skip
 def test_reasons_to_give_up(reason: str) -> None:
     """Where waiting does not help."""
@@ -204,11 +227,13 @@ def test_reasons_to_give_up(reason: str) -> None:
 
 @pytest.mark.parametrize(
     "reason",
-    ["Resources", "Priority", "BeginTime", "QOSMaxJobsPerUserLimit", "AssocGrpCpuLimit", "None", "JobHeldUser"],
-)
+    ["Resources", "Priority", "BeginTime", "QOSMaxJobsPerUserLimit", "AssocGrpCpuLimit", "None", "JobHeldUser",
+     "JobHeldAdmin"],
+)  # fmt: skip
 def test_reasons_to_wait(reason: str) -> None:
-    """Where a turn may come."""
+    """Where a turn may come; of a job that somebody has to let go that is said."""
     assert JobState("PENDING", reason).never is None
+    assert JobState("PENDING", reason).is_held == reason.startswith("JobHeld")
 
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "slurm_refusals.json").read_text())
@@ -253,14 +278,14 @@ class Answers:
 
 
 def line(job_id: str, state: str, reason: str = "None", restarts: int = 0) -> str:
-    return f"{job_id}|{state}|{reason}|{restarts}|n1|\n"
+    return f"{job_id}|{state}|{reason}|{restarts}|n1|2026-01-02T03:04:05|\n"
 
 
 def test_one_call_for_all() -> None:
     """However many jobs there are; elements of an array are one id."""
     ids = [*(str(number) for number in range(100, 150)), *(f"7_{index}" for index in range(50))]
     answers = Answers(Answer(0, "".join(line(job_id, "RUNNING") for job_id in ids), ""))
-    board = Board(0.2, 30.0, answers)
+    board = Board(0.2, 30.0, run=answers)
     for job_id in ids:
         board.watch(job_id)
     for job_id in ids:
@@ -283,7 +308,7 @@ def test_one_call_for_all() -> None:
 )
 def test_no_answer_is_no_news(nothing: Answer | Exception) -> None:
     """What was known before still is; nothing is known of a job that was never answered for."""
-    board = Board(0.05, 0.05, Answers(Answer(0, line("5", "RUNNING"), ""), nothing))
+    board = Board(0.05, 0.05, 0.0, Answers(Answer(0, line("5", "RUNNING"), ""), nothing))
     board.watch("5")
     board.watch("6")
     known = board.look("5")
@@ -293,21 +318,47 @@ def test_no_answer_is_no_news(nothing: Answer | Exception) -> None:
         assert board.look("6") is None
 
 
-def test_a_job_that_slurm_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A controller that answers so for a minute is believed; the accounting is asked first, where there is one."""
-    monkeypatch.setattr("adapters.slurm_cluster.board.FORGOTTEN_S", 0.0)
-    unknown = Answer(1, "", "slurm_load_jobs error: Invalid job id specified")
-    board = Board(0.05, 0.05, Answers(unknown, Answer(1, "", "Slurm accounting storage is disabled"), unknown))
+UNKNOWN = Answer(1, "", "slurm_load_jobs error: Invalid job id specified")
+
+
+def test_a_job_that_slurm_does_not_know() -> None:
+    """A controller that says so of the job itself, for long enough, is believed; the accounting is asked first."""
+    board = Board(0.05, 0.05, 0.2, Answers(UNKNOWN, UNKNOWN, UNKNOWN, Answer(1, "", "storage is disabled"), UNKNOWN))
     board.watch("5")
+    assert board.look("5", fresh=True) is None
+    time.sleep(0.25)
     state = board.look("5", fresh=True)
     assert state is not None
     assert state.failure_class == "infra_lost"
-    assert "does not know" in state.told("5")
-    board = Board(0.05, 0.05, Answers(unknown, Answer(0, "OUT_OF_MEMORY|0:125|n4\n", "")))
+    assert "does not know it" in state.told("5")
+    board = Board(0.05, 0.05, 0.0, Answers(UNKNOWN, UNKNOWN, Answer(0, "OUT_OF_MEMORY|0:125|n4\n", "")))
     board.watch("5")
     state = board.look("5", fresh=True)
     assert state is not None
     assert (state.state, state.signal, state.nodes) == ("OUT_OF_MEMORY", 125, "n4")
+
+
+def test_an_accounting_that_fails_once_is_asked_again() -> None:
+    """For the next job that is not known."""
+    accounted = Answer(0, "TIMEOUT|0:0|n4\n", "")
+    answers = Answers(UNKNOWN, UNKNOWN, ControllerSilent("it is slow"), UNKNOWN, UNKNOWN, accounted)
+    board = Board(0.05, 0.05, 0.0, answers)
+    states = []
+    for job_id in ("5", "6"):
+        board.watch(job_id)
+        state = board.look(job_id, fresh=True)
+        board.forget(job_id)
+        states.append(state.state if state is not None else "")
+    assert states == ["FORGOTTEN", "TIMEOUT"]
+
+
+def test_a_job_that_is_known_again() -> None:
+    """What was forgotten was not over: the next answer that names it stands."""
+    answers = Answers(UNKNOWN, UNKNOWN, Answer(1, "", ""), Answer(0, line("5", "RUNNING"), ""))
+    board = Board(0.05, 0.05, 0.0, answers)
+    board.watch("5")
+    states = [board.look("5", fresh=True) for _ in range(2)]
+    assert [state.state for state in states if state is not None] == ["FORGOTTEN", "RUNNING"]
 
 
 def test_asked_seldom_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +367,7 @@ def test_asked_seldom_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("adapters.slurm_cluster.board.time.monotonic", lambda: now[0])
     running, pending = Answer(0, line("5", "RUNNING"), ""), Answer(0, line("5", "PENDING", "Resources"), "")
     answers = Answers(*[pending] * 30, running)
-    board = Board(0.2, 30.0, answers)
+    board = Board(0.2, 30.0, run=answers)
     board.watch("5")
     asked: list[float] = []
     while now[0] < 1300 and len(answers.answers) > 1:
@@ -353,6 +404,26 @@ def test_an_order_tells_nothing_without_its_key() -> None:
             unseal(wrong, key)
     with pytest.raises(OrderError, match="the key that came with the job"):
         unseal(sealed, new_key())
+
+
+def test_a_start_that_came_to_nothing_is_passed_over(tmp_path: Path) -> None:
+    """A later one goes on from the last that wrote a journal; its own may be there, empty, before it is written."""
+    from osiris_core.session import SessionLayout
+    from remote.lineage import take_over
+    from remote.order_file import read_order, write_order
+
+    key = new_key()
+    order = {"params": {"attempt": 1, "resume": False, "earlier": ""}}
+    write_order(str(tmp_path / "order"), seal(json.dumps(order).encode(), key))
+    for name, text in (("session", '{"seq":1}\n'), ("restart-1/session", ""), ("restart-2/session", "")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "events.jsonl").write_text(text)
+    (tmp_path / "restart-2/order").symlink_to("../order")
+    params = json.loads(read_order(str(tmp_path / "restart-2"), key, 2))["params"]
+    assert (params["attempt"], params["resume"]) == (3, True)
+    assert params["earlier"] == str(tmp_path / "session")
+    take_over(params["earlier"], SessionLayout(tmp_path / "restart-2/session"))
+    assert (tmp_path / "restart-2/session/events.jsonl").read_text() == '{"seq":1}\n'
 
 
 def test_it_is_there_without_a_cluster() -> None:

@@ -13,36 +13,24 @@ import pytest
 
 from adapters.slurm_cluster.tools import run_tool
 from osiris_core import AdapterFactory, ExecutionContext
-from tests.slurm_runs import SlurmRun, is_gone, living, manifest, shell, slurm, state_of, wait_until
+from tests.slurm_runs import (
+    SlurmRun,
+    is_gone,
+    living,
+    manifest,
+    nothing_is_left,
+    shell,
+    slurm,
+    state_of,
+    wait_until,
+    wrapper,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 SECRET = "tr0ub4dor&3/Žluťák+x"
 ODD = "a b; $(touch pwned) 'q' \"d\" `x`\n#SBATCH --hold\n%j \\ end"
-
-
-@pytest.fixture
-def go(tmp_path: Path, slurm_shared: str) -> Iterator[Callable[..., SlurmRun]]:
-    """Starts runs; none is left behind by a test that fails."""
-    runs: list[SlurmRun] = []
-
-    def start(*steps: dict[str, Any], **settings: Any) -> SlurmRun:
-        run = SlurmRun(tmp_path / f"run {len(runs)}", slurm_shared, list(steps), **settings)
-        runs.append(run)
-        return run
-
-    yield start
-    for run in runs:
-        run.adapter.cancel("the test is over")
-    for run in runs:
-        run._thread.join(60)
-
-
-def nothing_is_left(run: SlurmRun, job_id: str) -> None:
-    assert is_gone(job_id), state_of(job_id)
-    assert list(run.shared_dir.glob("runs/*")) == []
-    assert [path.name for path in run.session_dir.glob("slurm-*")] == []
 
 
 def test_a_run_and_its_books(go: Callable[..., SlurmRun], tmp_path: Path) -> None:
@@ -189,17 +177,6 @@ def test_what_cannot_run_is_said_at_once(go: Callable[..., SlurmRun]) -> None:
     nothing_is_left(run, report["sandbox_id"])
 
 
-@pytest.fixture
-def full_cluster(slurm_cluster: str) -> Iterator[list[str]]:
-    """Both nodes are taken by somebody else."""
-    argv = ["sbatch", "--parsable", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 60"]
-    jobs = [slurm(*argv).strip() for _ in range(2)]
-    wait_until(lambda: all(state_of(job_id) == "RUNNING" for job_id in jobs))
-    yield jobs
-    subprocess.run(["scancel", *jobs], check=False)
-    wait_until(lambda: all(is_gone(job_id) for job_id in jobs))
-
-
 def test_time_in_the_queue(go: Callable[..., SlurmRun], full_cluster: list[str]) -> None:
     """It has its own limit, and does not eat the run's."""
     impatient = go(shell("one", "true"), queue_timeout_s=1.0)
@@ -229,19 +206,6 @@ def test_cancelled_in_the_queue(go: Callable[..., SlurmRun], full_cluster: list[
 
 
 # Faults of the cluster's.
-
-
-def wrapper(folder: Path, monkeypatch: pytest.MonkeyPatch, tool: str, text: str) -> Path:
-    """Puts a script before one of Slurm's commands: the network between us and the controller, as it may be."""
-    import shutil
-
-    real = shutil.which(tool)
-    path = folder / "bin" / tool
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/bash\nreal={shlex.quote(str(real))}\nlog={shlex.quote(str(folder / tool))}.log\n{text}")
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
-    return folder / f"{tool}.log"
 
 
 def test_a_lost_answer_makes_no_second_job(

@@ -1,14 +1,13 @@
-"""Arrays, pilots and interactive runs on a real cluster, and what Slurm is asked meanwhile."""
+"""Pilots and interactive runs on a real cluster."""
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from osiris_core import AdapterFactory, ExecutionContext, PreparationError
-from tests.slurm_runs import SlurmRun, is_gone, living, manifest, shell, slurm, state_of, wait_until
+from tests.slurm_runs import (
+    SlurmRun,
+    cluster_is_clean,
+    contexts,
+    counted,
+    create,
+    is_gone,
+    living,
+    manifest,
+    shell,
+    slurm,
+    state_of,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,86 +39,6 @@ SECRET = "tr0ub4dor&3/Žluťák+x"
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def create(shared_dir: str, **settings: Any) -> SlurmAdapter:
-    return AdapterFactory.create("slurm", shared_dir=shared_dir, **settings)  # type: ignore[return-value]
-
-
-def contexts(folder: Path, count: int, **more: Any) -> list[ExecutionContext]:
-    return [ExecutionContext(session_dir=str(folder / f"s{number}"), **more) for number in range(count)]
-
-
-def counted(folder: Path, monkeypatch: pytest.MonkeyPatch, *tools: str) -> Path:
-    """A log with a line for each call of these commands."""
-    (folder / "bin").mkdir()
-    log = folder / "calls.log"
-    log.touch()
-    for tool in tools:
-        path = folder / "bin" / tool
-        real = shlex.quote(str(shutil.which(tool)))
-        path.write_text(f'#!/bin/bash\necho {tool} "$@" >>{shlex.quote(str(log))}\nexec {real} "$@"\n')
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-    return log
-
-
-def nothing_is_left(shared_dir: str) -> None:
-    assert list(Path(shared_dir).glob("*/osiris-*")) == []
-    ours = [line for line in slurm("squeue", "-h", "-o", "%i %T %k").splitlines() if "osiris:" in line]
-    assert [line for line in ours if "COMPLETING" not in line] == []
-
-
-# Arrays.
-
-
-def test_many_runs_are_one_array(slurm_shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One submission; each run its own session, report and end; Slurm is asked for all of them at once."""
-    log = counted(tmp_path, monkeypatch, "sbatch", "squeue")
-    runs = [manifest(shell("one", f"echo {number}; exit {1 if number == 3 else 0}")) for number in range(6)]
-    with create(slurm_shared, mode="array") as adapter:
-        reports = adapter.run_many(runs, contexts(tmp_path, 6))
-        calls = adapter._board.calls
-    assert [report.status for report in reports] == [*["completed"] * 3, "failed", *["completed"] * 2]
-    ids = [report["sandbox_id"] for report in reports]
-    assert len({job_id.partition("_")[0] for job_id in ids}) == 1
-    assert sorted(int(job_id.partition("_")[2]) for job_id in ids) == list(range(6))
-    for number in (0, 5):
-        assert (tmp_path / f"s{number}/artifacts/one/stdout.log").read_text() == f"{number}\n"
-    lines = log.read_text().splitlines()
-    assert sum(line.startswith("sbatch ") for line in lines) == 1
-    array = ids[0].partition("_")[0]
-    assert sum(f"--jobs={array} " in line for line in lines) >= calls
-    assert calls < 6 * 10
-    assert {report["node"] for report in reports} == {"n1", "n2"}
-    nothing_is_left(slurm_shared)
-
-
-def test_every_problem_of_every_run_is_told_first(slurm_shared: str, tmp_path: Path) -> None:
-    """Nothing is started, and nothing made."""
-    runs = [manifest(shell("one", "true")), manifest({"id": "x", "driver": "nonsense"}), {"pipeline": "y", "steps": []}]
-    with create(slurm_shared, mode="array") as adapter, pytest.raises(PreparationError) as caught:
-        adapter.run_many(runs, contexts(tmp_path, 3))
-    text = str(caught.value)
-    assert "manifest 2: " in text
-    assert "manifest 3: " in text
-    assert list(tmp_path.glob("s*")) == []
-
-
-def test_a_run_that_cannot_begin_holds_up_no_other(slurm_shared: str, tmp_path: Path) -> None:
-    """Its session is somebody else's: it is told, and the others run."""
-    from osiris_core.errors import SessionBusy
-    from osiris_core.session import Session
-
-    other = Session.open(str(tmp_path / "s1"), "other", "slurm-test")
-    try:
-        with create(slurm_shared, mode="array") as adapter, pytest.raises(SessionBusy):
-            adapter.run_many([manifest(shell("one", "true"))] * 3, contexts(tmp_path, 3))
-    finally:
-        other.close()
-    done = [json.loads((tmp_path / f"s{number}/status.json").read_text())["status"] for number in (0, 2)]
-    assert done == ["completed", "completed"]
-    nothing_is_left(slurm_shared)
-
-
 # Pilots.
 
 
@@ -115,7 +47,7 @@ def pilots(slurm_shared: str) -> Iterator[SlurmAdapter]:
     adapter = create(slurm_shared, mode="pilot", nodes=2)
     yield adapter
     adapter.close()
-    nothing_is_left(slurm_shared)
+    cluster_is_clean(slurm_shared)
 
 
 def test_fifty_runs_in_two_pilots(pilots: SlurmAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,19 +101,69 @@ def test_a_pilot_that_is_lost(slurm_shared: str, tmp_path: Path) -> None:
     assert {step["step_id"]: step["status"] for step in report.steps} == {"first": "reused", "second": "completed"}
     assert (run.session_dir / "artifacts/second/stdout.log").read_text() == "from 1\n"
     wait_until(lambda: not living("remote.pilot"))
-    nothing_is_left(slurm_shared)
+    cluster_is_clean(slurm_shared)
 
 
 def test_a_pilot_drains(slurm_shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose time is nearly up takes no run any more, and another one is made."""
     log = counted(tmp_path, monkeypatch, "sbatch")
+    monkeypatch.setattr("adapters.slurm_cluster.config.PILOT_START_S", 1.0)
+    monkeypatch.setattr("adapters.slurm_cluster.pool.CLOCK_S", 0.0)
     with create(slurm_shared, mode="pilot", time_limit="0:01:00", drain_s=57.0) as adapter:
         first = adapter.run(manifest(shell("one", "true")), contexts(tmp_path, 1)[0])
         time.sleep(4)
         second = adapter.run(manifest(shell("one", "true")), contexts(tmp_path, 2)[1])
     assert (first.status, second.status) == ("completed", "completed")
     assert len(log.read_text().splitlines()) == 2
-    nothing_is_left(slurm_shared)
+    cluster_is_clean(slurm_shared)
+
+
+def test_a_run_that_comes_while_another_one_runs(pilots: SlurmAdapter, tmp_path: Path) -> None:
+    """It does not wait for the first: there may be two pilots."""
+    sessions = contexts(tmp_path, 2)
+    first: list[Any] = []
+    thread = threading.Thread(
+        target=lambda: first.append(pilots.run(manifest(shell("one", "sleep 8")), sessions[0])),
+    )
+    thread.start()
+    events = tmp_path / "s0/events.jsonl"
+    wait_until(lambda: events.exists() and "step.start" in events.read_text())
+    second = pilots.run(manifest(shell("one", "true")), sessions[1])
+    assert second.status == "completed"
+    assert thread.is_alive()
+    thread.join()
+    assert first[0].status == "completed"
+    assert {first[0]["node"], second["node"]} == {"n1", "n2"}
+
+
+def test_a_pilot_without_the_time_for_a_run(slurm_shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is made at once, though the first lives on and could take a shorter run."""
+    monkeypatch.setattr("adapters.slurm_cluster.config.PILOT_START_S", 8.0)
+    monkeypatch.setattr("adapters.slurm_cluster.pool.CLOCK_S", 0.5)
+    log = counted(tmp_path, monkeypatch, "sbatch")
+    with create(slurm_shared, mode="pilot", time_limit="0:02:00", drain_s=1.0) as adapter:
+        first = adapter.run(manifest(shell("one", "true")), contexts(tmp_path, 1)[0])
+        time.sleep(11)
+        second = adapter.run(manifest(shell("one", "true")), contexts(tmp_path, 2, timeout=110)[1])
+        third = adapter.run(manifest(shell("one", "true")), contexts(tmp_path, 3)[2])
+    assert [report.status for report in (first, second, third)] == ["completed"] * 3
+    assert second.timings["wall_ms"] < 60_000  # and not when the first one's time is over
+    assert len(log.read_text().splitlines()) == 2
+    cluster_is_clean(slurm_shared)
+
+
+def test_pilots_that_slurm_refuses(slurm_shared: str, tmp_path: Path) -> None:
+    """The run fails at once, in Slurm's words; nothing of it is left."""
+    started_s = time.monotonic()
+    with create(slurm_shared, mode="pilot", mem="900G") as adapter:
+        report = adapter.run(manifest(shell("one", "true")), contexts(tmp_path, 1)[0])
+    assert report.status == "failed"
+    assert report.error is not None
+    assert report.error["failure_class"] == "resource_denied"
+    assert "no node is that large" in report.error["message"]
+    assert "pilot None" not in (tmp_path / "s0/events.jsonl").read_text()
+    assert time.monotonic() - started_s < 5
+    cluster_is_clean(slurm_shared)
 
 
 def test_a_pilot_that_nobody_needs_ends_by_itself(slurm_shared: str, tmp_path: Path) -> None:
@@ -265,6 +247,21 @@ steps = [{"id": "one", "driver": "command", "config": {"shell": "sleep " + sys.a
 adapter = AdapterFactory.create("slurm", mode="interactive")
 adapter.run({"pipeline": "p", "steps": steps}, ExecutionContext(session_dir=sys.argv[1]))
 """
+
+
+def test_an_interactive_setup_that_fails(tmp_path: Path, slurm_cluster: str) -> None:
+    """The first line that fails ends the run, and is named; what others print is no message of the worker's."""
+    fine = SlurmRun(tmp_path / "fine", str(tmp_path), [shell("one", "true")], mode="interactive", setup=["echo hello"])
+    assert fine.report().status == "completed"
+    mark = tmp_path / "went on"
+    setup = ["export FINE=1", "source /no/such/file.sh", f"touch '{mark}'"]
+    run = SlurmRun(tmp_path / "bad", str(tmp_path), [shell("one", "true")], mode="interactive", setup=setup)
+    report = run.report()
+    assert report.status == "failed"
+    assert report.error is not None
+    assert report.error["failure_class"] == "user_error"
+    assert "modules or setup failed: source /no/such/file.sh" in report.error["message"]
+    assert not mark.exists()
 
 
 def test_an_interactive_run_ends_with_its_client(tmp_path: Path, slurm_cluster: str) -> None:

@@ -14,7 +14,7 @@ from osiris_core.errors import Problem
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from adapters.docker_engine.client import Client
     from adapters.docker_engine.config import DockerConfig
@@ -32,10 +32,20 @@ _CONTROLS = {
 }
 
 
-def engine_problems(client: Client, config: DockerConfig) -> Iterator[Problem]:
-    """What the engine cannot enforce or does not have. Makes nothing."""
+def engine_info(client: Client) -> dict[str, Any]:
+    """What the engine says of itself. It takes its time for that."""
     with translate("Docker Engine cannot be asked what it can do"):
         info: dict[str, Any] = client.api.info()
+    return info
+
+
+def site_of(info: Mapping[str, Any]) -> str | None:
+    """Which engine it is; None for one that has no name of its own."""
+    return f"Docker Engine {info['ID']}" if info.get("ID") else None
+
+
+def engine_problems(client: Client, config: DockerConfig, info: Mapping[str, Any]) -> Iterator[Problem]:
+    """What the engine, which says `info` of itself, cannot enforce or does not have. Makes nothing."""
     if info.get("OSType") != "linux":
         yield _problem("the engine runs no Linux containers", "type", "switch Docker to Linux containers")
         return

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import requests
-
-from adapters.docker_engine.errors import translate
+from adapters.docker_engine.errors import EngineUnreachable, NotThere, translate
 from adapters.docker_engine.handshake import RECEIVER, handshake
 from adapters.docker_engine.labels import run_labels
 from adapters.docker_engine.lending import lend
@@ -38,7 +36,10 @@ if TYPE_CHECKING:
     from osiris_core.step_context import StepContext
 
 KILLED = 137
-WAIT_S = 30.0
+LATE_S = 5.0
+"""How long after an answer was lost what was asked for may still come."""
+END_GRACE_S = 0.5
+"""How long the engine may take to say that a command is over whose output has ended. It says so before that."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,31 @@ class ContainerCommand:
         self._place.made.add(self.name)
         lent = cleanup.enter_context(ExitStack())  # files are taken back when nobody is there who makes more of them
         cleanup.callback(self._remove)
-        with translate("the command's container cannot be made"):
-            body = container_body(spec, self._place.config)
-            self._client.api.create_container_from_config(body, self.name, self._place.config.platform)
+        try:
+            with translate("the command's container cannot be made"):
+                body = container_body(spec, self._place.config)
+                self._client.api.create_container_from_config(body, self.name, self._place.config.platform)
+        except EngineUnreachable:
+            self._wait_for_what_was_asked_for()
+            raise
         if self._workspace is not None and self._place.config.user is not None:
             uid, gid = uid_gid(self._client, self.name, self._place.config.user)
             for folder in (self._workspace, scratch):
                 lent.callback(lend(folder, uid, gid))
+
+    def _wait_for_what_was_asked_for(self) -> None:
+        """The answer may be all that was lost: what is made a moment later is to be there when it is removed."""
+        deadline_s = time.monotonic() + LATE_S
+        while time.monotonic() < deadline_s:
+            try:
+                with translate("the command's container cannot be looked at"):
+                    self._client.api.inspect_container(self.name)
+            except NotThere:
+                time.sleep(0.1)
+            except SandboxError:
+                return
+            else:
+                return
 
     def _scratch(self) -> Path:
         """A folder of ours beside the step's own, for what programs put into /tmp: the image cannot be written to."""
@@ -215,18 +234,24 @@ class ContainerCommand:
             return 0
 
     def _end(self) -> tuple[int, bool]:
-        """The exit code, and whether it was for lack of memory. Waits for it."""
+        """
+        The exit code, and whether it was for lack of memory. To be called when its output ended.
+
+        Raises:
+            SandboxError: It goes on: only the connection ended, and with it what was still to come.
+        """
+        deadline_s = time.monotonic() + END_GRACE_S
         while True:
-            try:
-                with translate("the command was lost with its container"):
-                    self._client.api.wait(self.name, timeout=WAIT_S)
-                    state = self._client.api.inspect_container(self.name)["State"]
-                break
-            except SandboxError as exc:
-                if not isinstance(exc.__cause__, requests.exceptions.ReadTimeout):
-                    raise
-        code = int(state["ExitCode"])
-        return code, code == KILLED and bool(state["OOMKilled"])
+            with translate("the command was lost with its container"):
+                state = self._client.api.inspect_container(self.name)["State"]
+            if not state["Running"]:
+                code = int(state["ExitCode"])
+                return code, code == KILLED and bool(state["OOMKilled"])
+            if time.monotonic() > deadline_s:
+                raise SandboxError(
+                    "the connection to the command's container broke: its output was cut, and the command was ended"
+                )
+            time.sleep(0.02)
 
     def _stop(self) -> None:
         """Ask it to end, and kill all of it when it does not."""

@@ -43,6 +43,21 @@ def find_leftovers(client: Client) -> list[Leftover]:
     ]
 
 
+def remove_commands(client: Client, session_dir: str) -> None:
+    """
+    No container of a command of this session's is there on return, whoever owns the session by now.
+
+    Raises:
+        SandboxError: The engine cannot be asked.
+    """
+    with translate("the containers of its commands cannot be looked for"):
+        found = client.api.containers(all=True, filters={"label": f"{SESSION_DIR}={session_dir}"})
+    for item in found:
+        owner = Owner.parse(item["Labels"].get(OWNER, ""))
+        if owner is not None and owner.is_here:
+            remove_container(client, item["Id"])
+
+
 def remove(leftovers: Iterable[Leftover]) -> None:
     """They are gone on return; in the given order, because a volume is only free without its container."""
     for leftover in leftovers:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from docker import errors as vendor  # type: ignore[import-untyped, unused-ignore]
 
 from adapters.docker_engine.archive import owned_archive
-from adapters.docker_engine.client import knock
+from adapters.docker_engine.client import is_local, knock
 from adapters.docker_engine.errors import EngineUnreachable, NotThere, translate
 from adapters.docker_engine.labels import run_labels
 from adapters.docker_engine.removal import remove_container, remove_volume
@@ -62,6 +62,7 @@ class DockerSandbox:
         session_dir: Where the run is written down; in the labels too.
         network: The network's name, `none` for none.
         inputs: Files of this machine to mount read-only.
+        site: Which engine it is.
     """
 
     def __init__(
@@ -77,8 +78,11 @@ class DockerSandbox:
         image_name: str = "",
         network: str = "none",
         inputs: Iterable[str] = (),
+        site: str | None = None,
     ) -> None:
         self.work_dir = WORK_DIR
+        self.site = site
+        self.elsewhere = not is_local(client)
         self.python = python
         self.name = f"osiris-{token}"
         self._scratch = f"{self.name}-tmp"

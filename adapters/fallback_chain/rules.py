@@ -10,6 +10,7 @@ from osiris_core.errors import FailureClass
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from osiris_core.aftermath import Aftermath
     from osiris_core.plan import StepPlan
 
 ANOTHER_PLACE_MAY_HELP = {
@@ -27,6 +28,13 @@ ANOTHER_PLACE_MAY_HELP = {
 
 OF_THE_TARGET = frozenset({FailureClass.INFRA_LOST, FailureClass.PREEMPTED, FailureClass.PROTOCOL})
 """Failures that say something about the target; so many in a row open its breaker."""
+
+
+def perhaps_started(told: Aftermath, steps: Iterable[StepPlan], *, place_is_gone: bool) -> list[str]:
+    """The steps that were started, or may be by now, in a place that may still be there and is not heard any more."""
+    if place_is_gone or told.ended:
+        return told.started
+    return [step.id for step in steps]
 
 
 def unsafe_step(steps: Iterable[StepPlan], started: Collection[str], failure_class: FailureClass) -> str | None:

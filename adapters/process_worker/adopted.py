@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
 
 from adapters.process_worker.gc import token_of
 from osiris_core.process_scan import process_entries
 from remote.sandbox import Fate
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 END_LIMIT_S = 0.2
 """How long an end that is just happening is waited for."""
@@ -19,9 +15,8 @@ END_LIMIT_S = 0.2
 class AdoptedWorker:
     """Its supervisor is whoever shows the token and has a parent that does not; None of that pid when it has ended."""
 
-    def __init__(self, token: str, folder: Path) -> None:
+    def __init__(self, token: str) -> None:
         self._token = token
-        self._folder = folder
         self._pid = self._find()
 
     @property
@@ -36,7 +31,7 @@ class AdoptedWorker:
             if monotonic() >= deadline_s:
                 return Fate(running=True)
             sleep(0.005)
-        return Fate(running=False, message=f"the worker process has ended; its folder is {self._folder}")
+        return Fate(running=False, message="the worker process has ended")
 
     def _find(self) -> int | None:
         ours = {entry.pid: entry for entry in process_entries() if entry.alive and token_of(entry.pid) == self._token}

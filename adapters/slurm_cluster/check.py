@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from adapters.slurm_cluster.config import SlurmConfig
 
-TOOLS = {"interactive": ("srun", "salloc", "squeue", "scancel")}
+TOOLS = {"interactive": ("srun", "squeue", "scontrol", "scancel")}
 BATCH_TOOLS = ("sbatch", "squeue", "scontrol", "scancel")
 LOOK_LIMIT_S = 20.0
 
@@ -27,20 +28,43 @@ def missing_tools(config: SlurmConfig) -> list[str]:
     return [tool for tool in TOOLS.get(config.mode, BATCH_TOOLS) if shutil.which(tool) is None]
 
 
-def problems(config: SlurmConfig, python: str, timeout_s: float | None) -> Iterator[Problem]:
+class Partitions:
+    """What partitions there are, hidden ones too. Thread-safe; asked for once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: list[str] = []
+
+    def names(self) -> list[str]:
+        """All of them; empty where Slurm does not say."""
+        with self._lock:
+            if not self._names:
+                try:
+                    answer = run_tool(["sinfo", "--noheader", "--all", "--format=%R"], timeout_s=LOOK_LIMIT_S)
+                except SandboxError:
+                    return []  # the controller may be back when the job is submitted
+                self._names = sorted(set(answer.out.split())) if answer.code == 0 else []
+            return self._names
+
+
+def problems(config: SlurmConfig, python: str, timeout_s: float | None, partitions: Partitions) -> Iterator[Problem]:
     """Everything that can be told from here; asks Slurm, changes nothing."""
     yield from _shared_dir(config)
     if config.mode != "interactive" and find_spec("cryptography") is None:
         message = "cryptography is not installed: it seals what a job is told"
         yield Problem(message, key="slurm", hint="pip install 'osiris-core[slurm]'")
-    if config.mode == "pilot" and timeout_s is not None and timeout_s + config.drain_s > config.time_limit_s:
+    if config.mode == "pilot" and timeout_s is not None and timeout_s > config.pilot_takes_s:
         message = f"a run of up to {timeout_s:g} s does not fit into a pilot of {config.time_limit}"
         yield Problem(message, key="slurm.time_limit", hint="raise it, or lower the run's timeout or drain_s")
     if missing := missing_tools(config):
         message = f"{', '.join(missing)}: not in PATH"
         yield Problem(message, key="slurm", hint="run this where Slurm's commands are, or load the site's module")
     else:
-        yield from _partition(config)
+        yield from _partition(config, partitions.names() if config.goes_to is not None else [])
+    clusters = os.environ.get("SLURM_CLUSTERS", "")
+    if "," in clusters or clusters == "all":
+        message = f"SLURM_CLUSTERS names several clusters ({clusters}): a job would be looked for on the wrong one"
+        yield Problem(message, key="slurm", hint="set it to one")
     if not Path(python).is_absolute():
         yield Problem(f"{python!r} is no absolute path", key="slurm.python", hint="name it as the nodes see it")
 
@@ -62,15 +86,8 @@ def _shared_dir(config: SlurmConfig) -> Iterator[Problem]:
         yield Problem(f"{nearest} cannot be written", key="slurm.shared_dir", hint="name a folder of yours")
 
 
-def _partition(config: SlurmConfig) -> Iterator[Problem]:
-    if config.goes_to is None:
-        return
-    try:
-        answer = run_tool(["sinfo", "--noheader", "--format=%R"], timeout_s=LOOK_LIMIT_S)
-    except SandboxError:
-        return  # the controller may be back when the job is submitted
-    known = sorted(set(answer.out.split())) if answer.code == 0 else []
-    if known:
+def _partition(config: SlurmConfig, known: list[str]) -> Iterator[Problem]:
+    if config.goes_to is not None and known:
         key = "slurm.partition" if config.partition is not None else "slurm.queue"
         for name in config.goes_to.split(","):
             if name not in known:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
+from adapters.slurm_cluster.more_options import option_word
 from osiris_core.command_settings import CommandSettings
 from osiris_core.errors import PreparationError, Problem
 from remote.config import RemoteConfig
 from remote.requirements import Requirements  # noqa: TC001 - pydantic needs it at run time
 
-_OURS = {
-    "array", "a", "chdir", "D", "comment", "error", "e", "export", "export-file", "get-user-env", "input", "i",
-    "open-mode", "output", "o", "parsable", "quiet", "Q", "test-only", "wait", "W", "wrap", "help", "usage", "version",
-    "V", "job-name", "J", "requeue", "no-requeue", "time", "t", "signal", "hold", "H", "uid", "gid",
-}  # fmt: skip
-"""Options of sbatch that this adapter sets itself, or that would make it blind."""
+PILOT_START_S = 60.0
+"""How long a pilot may take from the start of its job to its first run."""
 _TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,4}):(\d{2}):(\d{2})")
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 
@@ -50,6 +46,12 @@ def _one_line(text: str) -> str:
 
 def _duration(text: str) -> str:
     duration_s(text)
+    return text
+
+
+def _no_option(text: str) -> str:
+    if text.startswith("-"):
+        raise ValueError(f"{text!r} is no module: `module load` would take it for an option")
     return text
 
 
@@ -102,7 +104,7 @@ class SlurmConfig(CommandSettings, RemoteConfig):
         description="What `osiris adapters setup slurm` installs beside what every worker needs: names with versions.",
         examples=[["scipy>=1.14"]],
     )
-    modules: tuple[Line, ...] = Field(
+    modules: tuple[Annotated[Line, AfterValidator(_no_option)], ...] = Field(
         default=(),
         description="Environment modules that are loaded before the worker starts.",
         examples=[["python/3.11"]],
@@ -119,7 +121,11 @@ class SlurmConfig(CommandSettings, RemoteConfig):
         description="The partition under its other name. With `partition` too, a label that the report shows.",
     )
     nodes: int = Field(default=1, ge=1, le=100, description="How many nodes a job has; in mode pilot, how many pilots.")
-    ntasks: int = Field(default=1, ge=1, description="How many tasks `srun` starts within a step's command.")
+    ntasks: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many tasks `srun` starts within a step's command; at least one a node. Default: one a node.",
+    )
     cpus_per_task: int = Field(default=1, ge=1, le=128, description="Processors per task.")
     mem: str | None = Field(
         default=None, pattern=r"^\d+[KMGT]?$", description="Memory per node, as Slurm writes it.", examples=["16G"]
@@ -164,6 +170,14 @@ class SlurmConfig(CommandSettings, RemoteConfig):
     )
     poll_min_s: float = Field(default=0.2, ge=0.05, description="The shortest time between two questions to Slurm.")
     poll_max_s: float = Field(default=30.0, ge=0.05, description="The longest; it is reached while nothing changes.")
+    forgotten_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="How long Slurm must not know a job, and its worker be silent, before the job counts as lost.",
+    )
+    array_size: int = Field(
+        default=200, ge=1, le=200, description="How many runs are one job array, at most; a site may allow fewer."
+    )
     max_submit_rate: float = Field(default=10.0, gt=0, description="How many jobs are submitted in a second, at most.")
     workers_per_node: int = Field(default=1, ge=1, le=128, description="How many runs a pilot takes at a time.")
     pilot_idle_s: float = Field(default=300.0, gt=0, description="How long a pilot waits for a run before it ends.")
@@ -175,13 +189,7 @@ class SlurmConfig(CommandSettings, RemoteConfig):
     @classmethod
     def _options_are_not_ours(cls, options: tuple[str, ...]) -> tuple[str, ...]:
         for option in options:
-            words = shlex.split(option)
-            name = words[0].partition("=")[0] if words else ""
-            if not name.startswith("-"):
-                raise ValueError(f"{option!r} is no option: it would be taken for the script")
-            short = not name.startswith("--")
-            if name.lstrip("-") in _OURS or (short and name[1:2] in _OURS):
-                raise ValueError(f"{name} is set by this adapter, or by a setting of its own")
+            option_word(option)
         return options
 
     @model_validator(mode="after")
@@ -190,8 +198,13 @@ class SlurmConfig(CommandSettings, RemoteConfig):
             raise ValueError("mail_type and mail_user go together")
         if self.poll_max_s < self.poll_min_s:
             raise ValueError("poll_max_s must not be less than poll_min_s")
-        if self.mode == "pilot" and self.drain_s >= self.time_limit_s:
-            raise ValueError("a pilot would drain from its start: drain_s must be less than time_limit")
+        if self.mode != "pilot" and self.ntasks is not None and self.ntasks < self.nodes:
+            raise ValueError(f"{self.ntasks} tasks cannot use {self.nodes} nodes: ntasks must be at least nodes")
+        if self.mode == "interactive" and (self.nodes > 1 or self.ntasks not in (None, 1)):
+            raise ValueError("mode interactive has one task on one node: nodes and ntasks are for the other modes")
+        if self.mode == "pilot" and self.pilot_takes_s <= 0:
+            message = "a pilot would drain from its start: drain_s must be less than time_limit, by more than"
+            raise ValueError(f"{message} {PILOT_START_S:g} s")
         return self
 
     @property
@@ -209,6 +222,11 @@ class SlurmConfig(CommandSettings, RemoteConfig):
     @property
     def time_limit_s(self) -> int:
         return duration_s(self.time_limit)
+
+    @property
+    def pilot_takes_s(self) -> float:
+        """How long a run may take that a new pilot takes for certain."""
+        return self.time_limit_s - PILOT_START_S - self.drain_s
 
     @property
     def goes_to(self) -> str | None:

@@ -16,6 +16,11 @@ REFUSALS: tuple[tuple[str, FailureClass, str], ...] = (
     (r"reservation is invalid|Access denied to requested reservation", USER, "`scontrol show reservation` lists them"),
     (r"Invalid feature specification", USER, "set `constraint` to features that `sinfo -o '%N %f'` lists"),
     (r"Invalid generic resource", USER, "set `gres` to resources that `sinfo -o '%N %G'` lists"),
+    (
+        r"Invalid job array specification",
+        USER,
+        "lower `array_size`: the site allows fewer, `scontrol show config | grep MaxArraySize` says how many",
+    ),
     (r"Invalid --time|time limit is invalid", DENIED, "lower `time_limit`; `sinfo -o '%P %l'` shows what is allowed"),
     (
         r"accounting/QOS policy|MaxSubmitJob|job submit limit|AssocMax|QOSMax|AssocGrp|QOSGrp",
@@ -39,7 +44,7 @@ TRANSIENT = re.compile(
 )
 """Answers after which nobody knows whether the controller did what it was asked to."""
 _NO_LIBRARY = re.compile(r"munge|authentication|credential", re.IGNORECASE)
-_UNKNOWN_JOB = re.compile(r"Invalid job id|Job/step already completing or completed", re.IGNORECASE)
+_UNKNOWN_JOB = re.compile(r"Invalid job id|Job \S+ not found|Job/step already completing or completed", re.IGNORECASE)
 
 
 class ControllerSilent(SandboxError):

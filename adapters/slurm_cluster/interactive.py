@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from adapters.slurm_cluster.board import verdict
 from adapters.slurm_cluster.errors import ToolMissing, refusal
 from adapters.slurm_cluster.options import COMMENT_PREFIX, job_name, resource_options
-from adapters.slurm_cluster.removal import cancel_job
-from adapters.slurm_cluster.script import set_up
-from adapters.slurm_cluster.states import Stage, never_runs
+from adapters.slurm_cluster.removal import cancel_jobs
+from adapters.slurm_cluster.script import FAIL, SETUP_FAILED, set_up
+from adapters.slurm_cluster.states import Stage, is_held, never_runs
 from adapters.slurm_cluster.tools import tool_environment
 from osiris_core.errors import FailureClass, RunTimeout
 from remote.pipe_transport import PipeTransport
@@ -48,7 +48,7 @@ def hold_command(config: SlurmConfig, name: str, token: str) -> list[str]:
     """What gets the allocation and keeps it."""
     return [
         "srun",
-        *resource_options(config.model_copy(update={"ntasks": 1, "nodes": 1})),
+        *resource_options(config.model_copy(update={"ntasks": 1})),
         f"--job-name={job_name(config, name)}",
         f"--comment={COMMENT_PREFIX}{token}",
         "bash",
@@ -64,6 +64,7 @@ class InteractiveSandbox:
     Args:
         book: Books the time of a block, by its name.
         cancelled: Whether the run was; asked while it waits for its turn.
+        warn: Told what the user should know though the run goes on.
 
     Attributes:
         node: Where it is, once that is known.
@@ -79,13 +80,15 @@ class InteractiveSandbox:
         name: str,
         book: Callable[[str], AbstractContextManager[None]],
         cancelled: Callable[[], bool],
+        warn: Callable[[str], None],
     ) -> None:
         self.python = python
         self.work_dir = PurePosixPath("/")
         self.reads_in_place: dict[str, str] = {}
         self._config, self._board = config, board
         self._token, self._name = token, name
-        self._book, self._cancelled = book, cancelled
+        self._book, self._cancelled, self._warn = book, cancelled, warn
+        self._told_held = False
         self._lock = threading.Lock()
         self._holder: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
@@ -139,6 +142,9 @@ class InteractiveSandbox:
         if state is not None and state.never is not None:
             message = never_runs(str(self._job_id), state.never)
             raise SandboxError(message, failure_class=FailureClass.RESOURCE_DENIED)
+        if state is not None and state.is_held and not self._told_held:
+            self._told_held = True
+            self._warn(is_held(str(self._job_id), state.reason))
 
     def _step(self, *command: str) -> list[str]:
         """A further step on the node of the allocation."""
@@ -152,12 +158,12 @@ class InteractiveSandbox:
             raise refusal(f"files cannot be sent to {self.node}", done.stderr.decode(errors="replace"))
 
     def open(self, argv: Sequence[str]) -> Transport:
-        lines = set_up(self._config).replace("fail 99", "printf '%s\\n'")
-        login = ["-l"] if lines else []
-        command = ["bash", *login, "-c", f'{lines}exec "$@"', "bash", *argv] if lines else list(argv)
+        login = ["-l"] if self._config.modules or self._config.setup else []
+        # What these lines print is no message of the worker's.
+        lines = f'{FAIL}finish() {{ exit "$1"; }}\nexec 3>&1 1>&2\n{set_up(self._config)}exec "$@" >&3 3>&-'
         with self._lock:
-            self._worker = _piped(self._step(*command))
-        return PipeTransport(self._worker)
+            self._worker = _piped(self._step("bash", *login, "-c", lines, "bash", *argv))
+        return _StepTransport(self._worker)
 
     def adopt(self, native_id: str | None) -> bool:  # noqa: ARG002 - it died with its controller
         return False
@@ -189,8 +195,13 @@ class InteractiveSandbox:
         if code is None:
             return Fate(running=True)
         facts = {"job_id": self._job_id, "node": self.node}
-        state = verdict(self._board, str(self._job_id))
-        if state is not None and state.stage is Stage.ENDED and state.failure_class is not None:
+        if code == SETUP_FAILED:
+            message = f"the worker could not be started on {self.node}"
+            return Fate(False, code, message=message, failure_class=FailureClass.USER_ERROR, facts=facts)
+        state = self._board.look(str(self._job_id), fresh=True)
+        if state is not None and state.stage is Stage.ENDED:
+            state = verdict(state, str(self._job_id))
+        if state is not None and state.failure_class is not None:
             told = state.told(str(self._job_id))
             return Fate(False, code, message=told, failure_class=state.failure_class, facts=facts)
         return Fate(False, code, message=f"the worker on {self.node} ended with exit code {code}", facts=facts)
@@ -206,9 +217,17 @@ class InteractiveSandbox:
                 self._holder.wait(HOLDER_LIMIT_S if self.node else 0)
             _end(self._holder)
         if self._job_id is not None:
-            cancel_job(self._job_id)
+            cancel_jobs([self._job_id])
             self._board.forget(self._job_id)
         return ""
+
+
+class _StepTransport(PipeTransport):
+    """A worker's pipes, of which srun has the other end."""
+
+    def stderr_tail(self) -> str:
+        """Without srun's own words about an end, which come last."""
+        return "\n".join(line for line in super().stderr_tail().splitlines() if not line.startswith("srun: "))
 
 
 def _piped(argv: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from adapters.slurm_cluster.more_options import option_word
 
 if TYPE_CHECKING:
     from adapters.slurm_cluster.config import SlurmConfig
@@ -37,7 +38,7 @@ def resource_options(config: SlurmConfig) -> list[str]:
     options = [f"--{name}={value}" for name, value in asked.items() if value is not None]
     if config.exclusive:
         options.append("--exclusive")
-    return [*options, *(word for option in config.additional_options for word in shlex.split(option))]
+    return [*options, *map(option_word, config.additional_options)]
 
 
 def batch_options(config: SlurmConfig, name: str, token: str, folder: str) -> list[str]:
@@ -66,12 +67,6 @@ def batch_options(config: SlurmConfig, name: str, token: str, folder: str) -> li
 def job_name(config: SlurmConfig, name: str) -> str:
     """What people see in `squeue`."""
     return config.job_name or re.sub(r"[\x00-\x1f]", " ", f"osiris-{name}")[:_MAX_NAME_CHARS]
-
-
-def output_path(config: SlurmConfig, job_id: str) -> str | None:
-    """Where the worker's standard error ends up, when that can be told; None for the run's own folder."""
-    pattern = config.error_file or config.output_file
-    return pattern and str(Path(pattern.replace("%j", job_id).replace("%A", job_id)).absolute())
 
 
 def _as_it_is(path: str, users: str | None) -> str:

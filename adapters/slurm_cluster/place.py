@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from osiris_core.journal import JOURNAL_NAME
 from osiris_core.session import read_json
 from remote import folders
 from remote.owner import Owner
@@ -22,6 +24,12 @@ LINK_PREFIX = "slurm-"
 SESSION_FOLDER = "slurm"
 """What stands in a session directory for the shared folder, where there is none."""
 REMOVE_LIMIT_S = 5.0
+_JOURNAL_FILE = f"{folders.SESSION_FOLDER}/{JOURNAL_NAME}"
+
+
+def pilot_file(number: int) -> str:
+    """The script of one of several pilots, which have a folder in common: by its name the job can be found again."""
+    return f"job-{number}.sh"
 
 
 class Place:
@@ -49,10 +57,7 @@ class Place:
         """
         self.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.mkdir(mode=0o700)
-        # Files that are there can be seen to grow from another machine; that there are new ones may take it long.
-        (self.root / folders.WORKER_FOLDER).mkdir()
-        for name in (folders.REPLIES_FILE, folders.BEGAN_FILE, folders.EXIT_FILE):
-            (self.root / name).touch()
+        _prepare(self.root)
         write_owner(self.root, self._token, session_id, str(self._session_dir))
         self.link.symlink_to(self.root)
 
@@ -60,19 +65,38 @@ class Place:
         """Where the worker of a start works."""
         return self.root / f"{folders.RESTART_PREFIX}{restarts}" if restarts else self.root
 
-    def began(self, restarts: int) -> str | None:
-        """The node on which that start began, once it did; behind it the job of the pilot that took it."""
-        return _text(self.current(restarts) / folders.BEGAN_FILE)
+    def began(self, restarts: int) -> tuple[str, str] | None:
+        """The node on which that start began, once it did, and the job that it is in."""
+        text = _text(self.current(restarts) / folders.BEGAN_FILE)
+        if text is None:
+            return None
+        node, _, job_id = text.partition(" ")
+        return node, job_id
 
     def exit_code(self, restarts: int) -> int | None:
         """How the worker of that start ended, once it did."""
         text = _text(self.current(restarts) / folders.EXIT_FILE)
         return int(text) if text is not None and text.isdigit() else None
 
+    def has_results(self, restarts: int) -> bool:
+        """Whether an engine came to write its journal."""
+        try:
+            with (self.current(restarts) / _JOURNAL_FILE).open("rb") as file:
+                return bool(file.read(1))
+        except OSError:
+            return False
+
+    def written_bytes(self, restarts: int) -> tuple[int, ...]:
+        """How much that start's worker wrote, into each of the files that it says something in."""
+        found = []
+        for name in (_JOURNAL_FILE, folders.REPLIES_FILE):
+            with suppress(OSError), (self.current(restarts) / name).open("rb") as file:
+                found.append(file.seek(0, os.SEEK_END))
+        return tuple(found)
+
     def restart_begins(self, restarts: int) -> None:
         """That start has a folder; an earlier worker that lives on sees that, and ends."""
-        (self.current(restarts) / folders.WORKER_FOLDER).mkdir(parents=True, exist_ok=True)
-        (self.current(restarts) / folders.BEGAN_FILE).touch()
+        _prepare(self.current(restarts))
 
     def remove_order(self) -> None:
         """What only this run's worker could read is gone."""
@@ -93,6 +117,16 @@ class Place:
             if time.monotonic() > deadline_s:
                 return False
             time.sleep(0.2)
+
+
+def _prepare(folder: Path) -> None:
+    """
+    All that is followed of a worker is there before it is looked for: that a file which was seen grows is seen from
+    another machine at once, but that there is a new one may take a minute (NFS remembers what is not there).
+    """
+    for name in (_JOURNAL_FILE, folders.REPLIES_FILE, folders.BEGAN_FILE, folders.EXIT_FILE):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
 
 
 def write_owner(folder: Path, token: str, session_id: str, session_dir: str = "") -> None:

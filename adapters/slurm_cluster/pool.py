@@ -8,16 +8,18 @@ import secrets
 import shlex
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.slurm_cluster.board import verdict
+from adapters.slurm_cluster.errors import ControllerSilent
 from adapters.slurm_cluster.options import batch_options
-from adapters.slurm_cluster.place import SCRIPT_FILE, write_owner
+from adapters.slurm_cluster.place import pilot_file, write_owner
 from adapters.slurm_cluster.removal import cancel_jobs
 from adapters.slurm_cluster.script import pilot_script
 from adapters.slurm_cluster.states import Stage, never_runs
-from adapters.slurm_cluster.submit import submit
+from adapters.slurm_cluster.submit import our_jobs, submit
 from osiris_core.errors import FailureClass
 from remote import folders
 from remote.code_zip import code_zip
@@ -27,12 +29,16 @@ from remote.pipe_transport import FolderFiles
 from remote.sandbox import SandboxError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from adapters.slurm_cluster.board import Board
     from adapters.slurm_cluster.config import SlurmConfig
     from adapters.slurm_cluster.states import JobState
     from adapters.slurm_cluster.submit import SubmitRate
 
 POOLS_FOLDER = "pilots"
+CLOCK_S = 5.0
+"""How far the time that a pilot has left may be off: clocks differ."""
 MAX_FAILURES = 3
 """After this many pilots that ended badly without taking a run, runs are no longer kept waiting."""
 
@@ -51,18 +57,20 @@ class PilotPool:
         self.key = new_key()
         self.token = secrets.token_hex(16)
         self._config, self._board, self._rate, self._python = config, board, rate, python
-        self._folder = Path(config.shared_dir).expanduser().absolute() / POOLS_FOLDER / f"osiris-{self.token}"
+        self._folder = pool_folder(config.shared_dir, self.token)
         self._lock = threading.RLock()
         self._tickets = 0
-        self._open: set[int] = set()
+        self._waiting: dict[int, float] = {}
+        self._running: dict[int, str] = {}
         self._jobs: list[str] = []
+        self._are_only_jobs = True
         self._ended: set[str] = set()
         self._failures: list[str] = []
         self._made = self._closed = False
 
-    def hand_in(self, place: Path, restarts: int, needs_s: float) -> int:
+    def hand_in(self, place: Path, restarts: int, needs_s: float, warn: Callable[[str], None]) -> int:
         """
-        A pilot will take the run on; the number of its ticket.
+        A pilot will take the run on; the number of its ticket, which is to be given back when the run is over.
 
         Raises:
             SandboxError: There can be no pilot.
@@ -76,42 +84,51 @@ class PilotPool:
             ticket = {"place": str(place), "restarts": restarts, "needs_s": needs_s}
             line = json.dumps({"n": number, "message": ticket}).encode() + b"\n"
             FolderFiles(self._folder).append(TICKETS_FILE, line)
-            self._open.add(number)
-            self.see_to_pilots()
+            self._waiting[number] = needs_s
+            try:
+                self.see_to_pilots(warn)
+            except SandboxError:
+                if self.withdraw(number):
+                    raise
             return number
 
-    def taken(self, number: int) -> None:
+    def taken(self, number: int, job_id: str) -> None:
         """A pilot has that run; it works."""
         with self._lock:
-            if number in self._open:
-                self._open.discard(number)
+            if self._waiting.pop(number, None) is not None:
+                self._running[number] = job_id
                 self._failures.clear()
 
     def withdraw(self, number: int) -> bool:
-        """No pilot will take the run on any more; False when one has."""
+        """The run needs no place any more; False when a pilot has taken it on."""
         with self._lock:
-            self._open.discard(number)
-        try:
-            fd = os.open(self._folder / CLAIMS_FOLDER / str(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError:
-            return False
-        os.close(fd)
-        return True
+            self._waiting.pop(number, None)
+            self._running.pop(number, None)
+        return withdraw(self._folder, number)
 
-    def see_to_pilots(self) -> None:
+    def see_to_pilots(self, warn: Callable[[str], None]) -> None:
         """
-        There are as many as the waiting runs need, and no more than `nodes`.
+        There are as many as the runs need, and no more than `nodes` that have the time for those that wait.
 
         Raises:
             SandboxError: None can run, or those that did ended badly.
         """
         with self._lock:
-            alive = [job_id for job_id in self._jobs if not self._is_over(job_id)]
+            needs_s = max(self._waiting.values(), default=0.0)
+            able = [job_id for job_id in self._jobs if not self._is_over(job_id) and self._has_time(job_id, needs_s)]
             if len(self._failures) >= MAX_FAILURES:
                 raise SandboxError(f"pilots cannot be kept up: {self._failures[-1]}")
-            wanted = min(self._config.nodes, -(-len(self._open) // self._config.workers_per_node))
-            while self._open and len(alive) < wanted and not self._closed:
-                alive.append(self._submit())
+            runs = len(self._waiting) + sum(job_id in able for job_id in self._running.values())
+            wanted = min(self._config.nodes, -(-runs // self._config.workers_per_node))
+            while self._waiting and len(able) < wanted and not self._closed:
+                able.append(self._submit(warn))
+
+    def _has_time(self, job_id: str, needs_s: float) -> bool:
+        """Whether a pilot will take a run that may need so much, when it has a place for it."""
+        state = self.state(job_id)
+        if state is None or state.ends_s is None:
+            return True
+        return needs_s + self._config.drain_s + CLOCK_S <= state.ends_s - time.time()
 
     def state(self, job_id: str) -> JobState | None:
         """What Slurm says of a pilot."""
@@ -122,7 +139,9 @@ class PilotPool:
         with self._lock:
             self._closed = True
             left = [job_id for job_id in self._jobs if job_id not in self._ended]
-        cancel_jobs(left)
+            if not self._are_only_jobs:
+                left += [job.job_id for job in our_jobs(active=True) if job.token.startswith(self.token)]
+        cancel_jobs(dict.fromkeys(left))
         with self._lock:
             for job_id in self._jobs:
                 self._board.forget(job_id)
@@ -139,20 +158,27 @@ class PilotPool:
             shutil.copyfile(code_zip(), self._folder / folders.CODE_ZIP)
             (self._folder / TICKETS_FILE).touch()
             write_owner(self._folder, self.token, "pilots")
-            (self._folder / SCRIPT_FILE).write_text(pilot_script(self._config, self._python), encoding="utf-8")
         except OSError as exc:
             message = f"the pilots' folder {self._folder} cannot be made: {exc.strerror} (shared_dir must be yours)"
             raise SandboxError(message, failure_class=FailureClass.RESOURCE_DENIED) from exc
         self._made = True
 
-    def _submit(self) -> str:
+    def _submit(self, warn: Callable[[str], None]) -> str:
+        number = len(self._jobs) + 1
+        script = self._folder / pilot_file(number)
+        script.write_text(pilot_script(self._config, self._python), encoding="utf-8")
         self._rate.wait()
-        options = batch_options(self._config, "pilot", f"{self.token}-{len(self._jobs) + 1}", str(self._folder))
-        argv = ["sbatch", *options, str(self._folder / SCRIPT_FILE), str(self._folder)]
-        job_id = submit(argv, f"{self.token}-{len(self._jobs) + 1}", self.key)
-        self._jobs.append(job_id)
-        self._board.watch(job_id)
-        return job_id
+        token = f"{self.token}-{number}"
+        options = batch_options(self._config, "pilot", token, str(self._folder))
+        try:
+            submitted = submit(["sbatch", *options, str(script), str(self._folder)], token, self.key, warn)
+        except ControllerSilent:
+            self._are_only_jobs = False
+            raise
+        self._are_only_jobs = self._are_only_jobs and submitted.is_only_one
+        self._jobs.append(submitted.job_id)
+        self._board.watch(submitted.job_id)
+        return submitted.job_id
 
     def _is_over(self, job_id: str) -> bool:
         if job_id in self._ended:
@@ -164,7 +190,7 @@ class PilotPool:
         if state is None or state.stage is not Stage.ENDED:
             return False
         self._ended.add(job_id)
-        ended = verdict(self._board, job_id) or state
+        ended = verdict(state, job_id)
         if ended.failure_class is not None:
             self._failures.append(self._explained(job_id, ended))
         return True
@@ -177,4 +203,18 @@ class PilotPool:
         return state.told(job_id) + (f"; it said last: {shlex.join(said[-1:])}" if said else "")
 
 
-__all__ = ["PilotPool"]
+def pool_folder(shared_dir: str | None, token: str) -> Path:
+    """Where the pilots of a pool find their tickets."""
+    return Path(str(shared_dir)).expanduser().absolute() / POOLS_FOLDER / f"osiris-{token}"
+
+
+def withdraw(folder: Path, number: int) -> bool:
+    """No pilot will take that ticket any more; False when one has. Where there is no pool, there are no pilots."""
+    try:
+        fd = os.open(folder / CLAIMS_FOLDER / str(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    os.close(fd)
+    return True

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from adapters.slurm_cluster.board import verdict
 from adapters.slurm_cluster.errors import ControllerSilent
-from adapters.slurm_cluster.options import JOB_OUTPUT, batch_options, output_path
+from adapters.slurm_cluster.fate import fate_of
+from adapters.slurm_cluster.options import JOB_OUTPUT, batch_options
 from adapters.slurm_cluster.place import SCRIPT_FILE, Place
-from adapters.slurm_cluster.removal import cancel_job
-from adapters.slurm_cluster.script import NO_FOLDER, NO_PYTHON, SETUP_FAILED, job_script
-from adapters.slurm_cluster.states import JobState, Stage, never_runs
-from adapters.slurm_cluster.submit import find_again, submit
+from adapters.slurm_cluster.pulse import Pulse
+from adapters.slurm_cluster.removal import cancel_jobs
+from adapters.slurm_cluster.script import has_own_words, job_script
+from adapters.slurm_cluster.states import FORGOTTEN, JobState, Stage, is_held, never_runs
+from adapters.slurm_cluster.submit import find_again, our_jobs, submit
 from osiris_core.archive import pack_stream
 from osiris_core.arrival import unpack_stream
 from osiris_core.errors import FailureClass
@@ -25,7 +28,7 @@ from remote.pipe_transport import FolderFiles
 from remote.sandbox import Fate, SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from adapters.slurm_cluster.board import Board
     from adapters.slurm_cluster.config import SlurmConfig
@@ -33,13 +36,14 @@ if TYPE_CHECKING:
     from remote.sandbox import Transport
 
 FILES_LAG_S = 2.0
-"""How much later than the end of a job its last files may be seen here."""
+"""How much later than the end of a job the word of its worker that it ended may be seen here."""
+FILES_LIMIT_S = 60.0
+"""How much later than that word the last files of a worker that ended well may be seen here."""
 VERDICT_LIMIT_S = 60.0
 """How long Slurm may take to say how a job ended whose worker did."""
 OWN_END_LIMIT_S = 2.0
 """How long a job may take to be over after the last line of its script."""
 ADOPT_LIMIT_S = 30.0
-_OUR_CODES = {NO_FOLDER, NO_PYTHON, SETUP_FAILED, 126, 127}
 
 
 class SlurmSandbox:
@@ -55,6 +59,7 @@ class SlurmSandbox:
         session_id: Names the run.
         session_dir: Where the run is written down.
         name: The pipeline's, for people.
+        warn: Told what the user should know though the run goes on.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class SlurmSandbox:
         session_id: str,
         session_dir: str,
         name: str,
+        warn: Callable[[str], None],
     ) -> None:
         self.place = Place(config.shared_dir, token, session_dir)
         self.work_dir = PurePosixPath(self.place.root)
@@ -76,12 +82,15 @@ class SlurmSandbox:
         self.queue_timeout_s = config.queue_timeout_s
         self.restarts = 0
         self._config, self._board, self._rate = config, board, rate
-        self._token, self._session_id, self._name = token, session_id, name
+        self._token, self._session_id, self._name, self._warn = token, session_id, name, warn
         self._key = new_key()
         self._lock = threading.Lock()
         self._job_id: str | None = None
         self._made = self._submitted = self._stopped = False
+        self._is_only_job = self._told_held = False
         self._ended_s: float | None = None
+        self._left_s: float | None = None
+        self._pulse = Pulse(self.place, config.forgotten_s)
 
     # There.
 
@@ -115,35 +124,55 @@ class SlurmSandbox:
                 raise SandboxError("the run was stopped", failure_class=FailureClass.CANCELLED)
             self._submitted = True
             options = batch_options(self._config, self._name, self._token, str(self.place.root))
-            self._job_id = submit(["sbatch", *options, str(script), str(self.place.root)], self._token, self._key)
+            argv = ["sbatch", *options, str(script), str(self.place.root)]
+            try:
+                submitted = submit(argv, self._token, self._key, self._warn)
+            except SandboxError as exc:
+                self._submitted = isinstance(exc, ControllerSilent)  # else Slurm said that there is no job
+                raise
+            self._job_id, self._is_only_job = submitted.job_id, submitted.is_only_one
         self._board.watch(self._job_id)
         return self._job_id
 
     def adopt(self, native_id: str | None) -> bool:
-        self._job_id = native_id or find_again(self._token, ADOPT_LIMIT_S)
+        self._job_id = native_id or self._find_job()
         self._made, self._submitted = True, self._job_id is not None
         if self._job_id is None or not self.place.root.is_dir():
             return False  # it was never handed in, or somebody took its folder away
         self._board.watch(self._job_id)
+        self._see_who_began()
         self._see_restarts()
         return True
+
+    def _find_job(self) -> str | None:
+        """The run's job, by the token alone."""
+        return find_again(self._token, ADOPT_LIMIT_S)
+
+    def _others(self) -> list[str]:
+        """Further jobs that came of the run's submission, and are not over."""
+        return [job.job_id for job in our_jobs(active=True) if job.token == self._token and job.job_id != self._job_id]
 
     # Followed.
 
     def is_queued(self) -> bool:
-        if self.place.began(self.restarts) is not None:
+        if self._see_who_began():
             return False
         state = self._look()
-        if state is None or state.stage is Stage.QUEUED:
-            if state is not None and state.never is not None:
-                message = never_runs(self._id, state.never)
-                raise SandboxError(message, failure_class=FailureClass.RESOURCE_DENIED, details={"reason": state.never})
+        if state is None:
             return True
-        return False
+        if state.never is not None:
+            message = never_runs(self._id, state.never)
+            raise SandboxError(message, failure_class=FailureClass.RESOURCE_DENIED, details={"reason": state.never})
+        if state.is_held and not self._told_held:
+            self._told_held = True
+            self._warn(is_held(self._id, state.reason))
+        return state.stage is Stage.QUEUED
 
     def is_alive(self) -> bool:
-        if self.place.exit_code(self.restarts) is not None:
-            return False
+        code = self.place.exit_code(self.restarts)
+        if code is not None:
+            return code == 0 and self._files_may_be_late()
+        self._left_s = None
         before = self.restarts
         self._see_restarts()
         state = self._look()
@@ -153,22 +182,35 @@ class SlurmSandbox:
         if state is None or state.stage is not Stage.ENDED:
             self._ended_s = None
             return True
+        ended = self._id
+        self._see_who_began()
+        if self._id != ended:
+            return True
         self._ended_s = self._ended_s or time.monotonic()
         return time.monotonic() - self._ended_s < FILES_LAG_S
 
+    def _files_may_be_late(self) -> bool:
+        """A worker that ended well wrote everything down; whoever still misses something may come to see it."""
+        self._left_s = self._left_s or time.monotonic()
+        return time.monotonic() - self._left_s < FILES_LIMIT_S
+
     def reconnect(self) -> Transport:
         place = self.place.current(self.restarts)
-        stderr = output_path(self._config, self._id) or str(self.place.root / JOB_OUTPUT)
+        stderr = folders.STDERR_FILE if has_own_words(self._config) else str(self.place.root / JOB_OUTPUT)
         return FileTransport(FolderFiles(place), self.is_alive, stderr)
 
     def get(self, folder: str) -> Iterator[bytes]:
         path = self.place.current(self.restarts) / folder
-        return pack_stream(path, folder) if path.is_dir() else iter(())
+        return pack_stream(path, folder) if self.place.has_results(self.restarts) else iter(())
+
+    def standing(self) -> str:
+        state = self._look()
+        return state.standing(self._id) if state is not None else ""
 
     @property
     def node(self) -> str:
         """Where the last start of the worker began; empty before."""
-        return (self.place.began(self.restarts) or "").partition(" ")[0]
+        return (self.place.began(self.restarts) or ("", ""))[0]
 
     @property
     def _id(self) -> str:
@@ -176,13 +218,31 @@ class SlurmSandbox:
         return self._job_id
 
     def _look(self, *, fresh: bool = False) -> JobState | None:
-        return self._board.look(self._id, fresh=fresh)
+        return self._believed(self._board.look(self._id, fresh=fresh))
+
+    def _believed(self, state: JobState | None) -> JobState | None:
+        """What Slurm says; nothing where it has forgotten a job whose worker is heard of."""
+        if state is None or state.state != FORGOTTEN:
+            return state
+        return None if self._pulse.beats(self.restarts) else state
+
+    def _see_who_began(self) -> bool:
+        """Whether the worker began. Of two jobs that came of one submission the first has the run."""
+        began = self.place.began(self.restarts)
+        if began is None:
+            return False
+        if began[1] and began[1] != self._job_id:
+            self._job_id, self._is_only_job = began[1], False
+            self._board.watch(self._job_id)
+        return True
 
     def _see_restarts(self) -> None:
         """Slurm says how often it started the job again; so does a folder that a later start made."""
         state = self._look()
-        if state is not None:
-            self.restarts = max(self.restarts, state.restarts)
+        if state is not None and state.restarts > self.restarts:
+            self.restarts = state.restarts
+            with suppress(OSError):  # its node makes it too
+                self.place.restart_begins(self.restarts)
         while self.place.began(self.restarts + 1) is not None:
             self.restarts += 1
 
@@ -191,6 +251,7 @@ class SlurmSandbox:
     def fate(self) -> Fate:
         if self._job_id is None:
             return Fate(running=False, message="the job was never submitted")
+        self._see_who_began()
         deadline_s = time.monotonic() + VERDICT_LIMIT_S
         pause_s = 0.05
         code = self.place.exit_code(self.restarts)
@@ -201,7 +262,7 @@ class SlurmSandbox:
             if self.restarts > before or (state is not None and state.stage is Stage.QUEUED):
                 return Fate(running=True)
             if state is not None and state.stage is Stage.ENDED:
-                return self._fate_of(verdict(self._board, self._id) or state, code)
+                return self._fate_of(verdict(state, self._id), code)
             if code is None and (state is None or state.stage is Stage.RUNNING):
                 return Fate(running=True)
             if time.monotonic() > deadline_s:  # the worker ended, and Slurm does not say a word
@@ -211,26 +272,7 @@ class SlurmSandbox:
 
     def _fate_of(self, state: JobState | None, code: int | None) -> Fate:
         code = self.place.exit_code(self.restarts) if code is None else code
-        facts = {"job_id": self._id}
-        if state is not None:
-            facts |= {"state": state.state, "reason": state.reason, "node": state.nodes}
-        if (node := self.place.began(self.restarts)) is not None:
-            facts["node"] = node
-        if code in _OUR_CODES or (state is not None and state.exit_code in _OUR_CODES and state.state == "FAILED"):
-            message = f"job {self._id} could not start its worker on {facts.get('node', 'its node')}"
-            return Fate(False, code, message=message, failure_class=FailureClass.USER_ERROR, facts=facts)
-        if state is not None and state.failure_class is not None:
-            failure_class = state.failure_class
-            return Fate(
-                False,
-                code if code is not None else state.exit_code,
-                out_of_memory=failure_class is FailureClass.OUT_OF_MEMORY,
-                message=state.told(self._id),
-                failure_class=failure_class,
-                facts=facts,
-            )
-        message = f"the worker of job {self._id} ended with exit code {code}" if code else ""
-        return Fate(False, code, message=message, facts=facts)
+        return fate_of(self._id, self.node, state, code)
 
     def stop(self, *, keep: bool = False) -> str:
         with self._lock:
@@ -248,17 +290,20 @@ class SlurmSandbox:
         return ""
 
     def _end_job(self) -> None:
-        """No process of the job is alive on return."""
-        if self._job_id is None and self._submitted:
-            try:
-                self._job_id = find_again(self._token, ADOPT_LIMIT_S)
-            except ControllerSilent as exc:
-                raise SandboxError(f"whether there is a job of this run is not known: {exc} (osiris runs gc)") from exc
-        if self._job_id is None:
+        """No process of the job, or of another one that came of its submission, is alive on return."""
+        if not self._submitted:
             return
-        if self.place.exit_code(self.restarts) is not None and self._ends_by_itself():
-            return
-        cancel_job(self._job_id)
+        try:
+            if self._job_id is None:
+                self._job_id = self._find_job()
+            left = [] if self._is_only_job else self._others()
+        except ControllerSilent as exc:
+            raise SandboxError(f"whether there is a job of this run is not known: {exc} (osiris runs gc)") from exc
+        if self._job_id is not None and not (
+            self.place.exit_code(self.restarts) is not None and self._ends_by_itself()
+        ):
+            left.append(self._job_id)
+        cancel_jobs(left)
 
     def _ends_by_itself(self) -> bool:
         """A job whose script had its last line is over as soon as its node has told Slurm so."""

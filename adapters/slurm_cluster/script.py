@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from osiris_core.journal import JOURNAL_NAME
 from remote import folders
 from remote.bundle import PILOT_BOOT
 from remote.order_file import PASS_ON_VARIABLE, RESTARTS_VARIABLE
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 NO_FOLDER, NO_PYTHON, SETUP_FAILED = 97, 98, 99
 """Exit codes of the script itself."""
+CLAIM_FILE = f"{folders.WORKER_FOLDER}/job"
+"""A link to nowhere that only one can make: its target is the job that has the run."""
+DEVICES = "CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ZE_AFFINITY_MASK"
+"""How Slurm's plugins tell a job which devices are its own."""
 _LINKED = (
     folders.CODE_ZIP,
     folders.PACKAGE_FILE,
@@ -25,9 +30,17 @@ _LINKED = (
     folders.CODE_FOLDER,
 )
 
+FAIL = """\
+fail() { # fail CODE WORDS
+  printf 'osiris: node %s: %s\\n' "${SLURMD_NODENAME:-$(hostname)}" "$2" >&2
+  finish "$1"
+}
+"""
 _HEAD = f"""\
 # Osiris core: one worker. The first argument is the folder of its run.
 node=${{SLURMD_NODENAME:-$(hostname)}}
+job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+job=${{job:-$SLURM_JOB_ID}}
 base=$1
 [ -z "$SLURM_ARRAY_TASK_ID" ] || base=$(readlink -- "$1/$SLURM_ARRAY_TASK_ID")
 place=
@@ -38,16 +51,17 @@ finish() {{ # finish CODE: the last thing that is done
   fi
   exit "$1"
 }}
-fail() {{ # fail CODE WORDS
-  printf 'osiris: node %s: %s\\n' "$node" "$2" >&2
-  finish "$1"
-}}
-# The worker hears signals itself and ends what is below it; this script outlives it to say how it ended.
+{FAIL}# The worker hears signals itself and ends what is below it; this script outlives it to say how it ended.
 trap : TERM INT HUP
 """
 
 _PLACE = f"""\
 cd -- "$base" || fail {NO_FOLDER} "it does not see the folder $base (shared_dir must be the same folder on every node)"
+# Where the answer to a submission is lost, two jobs may come of it: the first to be here has the run, also when it is
+# started again, and another one leaves everything as it is.
+ln -sT -- "$job" "$base/{CLAIM_FILE}" 2>/dev/null
+first=$(readlink -- "$base/{CLAIM_FILE}") || fail {NO_FOLDER} "it cannot write to the folder $base"
+[ "$first" = "$job" ] || exit 0
 place=$base
 export {RESTARTS_VARIABLE}=${{SLURM_RESTART_COUNT:-0}}
 if [ "${RESTARTS_VARIABLE}" -gt 0 ]; then # started again: a folder that no earlier worker knows
@@ -57,9 +71,12 @@ if [ "${RESTARTS_VARIABLE}" -gt 0 ]; then # started again: a folder that no earl
     [ ! -e "$base/$part" ] || ln -sfn -- "../$part" "$place/$part"
   done
 fi
-mkdir -p -- "$place/{folders.WORKER_FOLDER}"
-printf '%s\\n' "$node" >"$place/{folders.BEGAN_FILE}"
+mkdir -p -- "$place/{folders.WORKER_FOLDER}" "$place/{folders.SESSION_FOLDER}"
+: >>"$place/{folders.SESSION_FOLDER}/{JOURNAL_NAME}"
+printf '%s %s\\n' "$node" "$job" >"$place/{folders.BEGAN_FILE}"
 """
+_OWN_WORDS = f'exec 2>>"$place/{folders.STDERR_FILE}"\n'
+"""Where the job's output is not a file of the run's own."""
 
 _TAIL = f"""\
 command -v "$python" >/dev/null ||
@@ -67,19 +84,41 @@ command -v "$python" >/dev/null ||
 """
 
 
+_BEFORE = """\
+declare -A osiris_before=()
+while IFS= read -r -d '' pair; do osiris_before[${pair%%=*}]=${pair#*=}; done < <(env -0)"""
+_AFTER = f"""\
+{PASS_ON_VARIABLE}='<known>'
+while IFS= read -r -d '' pair; do
+  name=${{pair%%=*}}
+  [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ && $name != _ && $name != SHLVL && $name != PWD && $name != OLDPWD ]] || continue
+  [[ -v osiris_before[$name] && ${{osiris_before[$name]}} == "${{pair#*=}}" ]] || {PASS_ON_VARIABLE}+=" $name"
+done < <(env -0)
+export {PASS_ON_VARIABLE}
+"""
+
+
 def job_script(config: SlurmConfig, argv: Sequence[str]) -> str:
     """The script of a run whose worker is started by `argv`, the last of which is its folder."""
-    return _shebang(config) + _HEAD + _PLACE + set_up(config) + _start(argv[:-1])
+    own = _OWN_WORDS if has_own_words(config) else ""
+    return _shebang(config) + _HEAD + _PLACE + own + set_up(config) + _start(argv[:-1])
+
+
+def has_own_words(config: SlurmConfig) -> bool:
+    """Whether what the script and the worker say lies in the run's folder, and not where the job's output goes."""
+    return config.mode == "array" or config.output_file is not None or config.error_file is not None
 
 
 def pilot_script(config: SlurmConfig, python: str) -> str:
     """The script of a pilot; its argument is the folder of its pool."""
-    numbers = [config.workers_per_node, config.pilot_idle_s, config.time_limit_s, config.drain_s]
+    # The time that it has counts from the start of the job.
+    numbers = [config.workers_per_node, config.pilot_idle_s, f"$(({config.time_limit_s} - SECONDS))", config.drain_s]
     argv = [python, "-I", "-c", PILOT_BOOT]
     command = " ".join(['"$python"', *map(shlex.quote, argv[1:])])
     pool = f'"$base/{folders.CODE_ZIP}" "$base" "$node $SLURM_JOB_ID" ' + " ".join(map(str, numbers))
     seen = f"""\
 cd -- "$base" || fail {NO_FOLDER} "it does not see the folder $base (shared_dir must be the same folder on every node)"
+exec 2>>"$base/$SLURM_JOB_ID.out"
 """
     return (
         _shebang(config) + _HEAD + seen + set_up(config) + f"python={shlex.quote(python)}\n{_TAIL}"
@@ -88,14 +127,23 @@ cd -- "$base" || fail {NO_FOLDER} "it does not see the folder $base (shared_dir 
 
 
 def set_up(config: SlurmConfig) -> str:
-    """What the site's environment needs; the first line that fails ends the job."""
-    lines = [f"module load -- {shlex.quote(module)}" for module in config.modules] + list(config.setup)
-    # Steps that start tasks of their own (srun, mpirun) have to know of their allocation.
-    known = f"export {PASS_ON_VARIABLE}=SLURM_\n" if config.ntasks > 1 or config.nodes > 1 else ""
+    """
+    What the site's environment needs; the first line that fails ends the job, by `fail`.
+
+    What these lines change, and what Slurm says of the job, the steps are to see.
+    """
+    known = f"SLURM* {DEVICES}"
+    lines = [*map(_load, config.modules), *config.setup]
     if not lines:
-        return known
+        return f"export {PASS_ON_VARIABLE}='{known}'\n"
     trap = f"trap 'fail {SETUP_FAILED} \"modules or setup failed: $BASH_COMMAND\"' ERR"
-    return known + "\n".join([trap, *lines, "trap - ERR", ""])
+    return "\n".join([_BEFORE, trap, *lines, "trap - ERR", _AFTER.replace("<known>", known)])
+
+
+def _load(module: str) -> str:
+    line = f"module load {shlex.quote(module)}"
+    # `module` is a function: what failed would be named by its own last line.
+    return f"{line} || fail {SETUP_FAILED} {shlex.quote(f'modules or setup failed: {line}')}"
 
 
 def _shebang(config: SlurmConfig) -> str:
@@ -107,5 +155,4 @@ def _start(argv: Sequence[str]) -> str:
     python, *arguments = argv
     command = " ".join(['"$python"', *map(shlex.quote, arguments), '"$place"'])
     # Its standard streams are no wire here: events are followed in its folder.
-    own = f'[ -z "$SLURM_ARRAY_TASK_ID" ] || exec 2>>"$base/{folders.STDERR_FILE}"\n'
-    return f"{own}python={shlex.quote(python)}\n{_TAIL}{command} </dev/null >/dev/null\nfinish $?\n"
+    return f"python={shlex.quote(python)}\n{_TAIL}{command} </dev/null >/dev/null\nfinish $?\n"

@@ -18,6 +18,8 @@ class Stage(StrEnum):
     ENDED = "ended"
 
 
+FORGOTTEN = "FORGOTTEN"
+"""No state of Slurm's: it answers that it does not know the job (any more)."""
 _ENDS: dict[str, tuple[FailureClass | None, str]] = {
     "COMPLETED": (None, ""),
     "FAILED": (FailureClass.INFRA_LOST, "it failed"),
@@ -31,6 +33,7 @@ _ENDS: dict[str, tuple[FailureClass | None, str]] = {
     "RECONFIG_FAIL": (FailureClass.INFRA_LOST, "its node could not be set up"),
     "PREEMPTED": (FailureClass.PREEMPTED, "it had to make room for another job"),
     "REVOKED": (FailureClass.INFRA_LOST, "another cluster took it"),
+    FORGOTTEN: (FailureClass.INFRA_LOST, "Slurm does not know it any more, and nothing is heard of its worker"),
 }
 _QUEUED = "PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD POWER_UP_NODE"
 _RUNNING = "RUNNING SUSPENDED STOPPED SIGNALING RESIZING UPDATE_DB EXPEDITING"
@@ -42,12 +45,13 @@ _STAGES: dict[str, Stage] = {
 }
 _NEVER = re.compile(
     r"PartitionTimeLimit|PartitionNodeLimit|PartitionConfig|BadConstraints|DependencyNeverSatisfied|ReservationDeleted"
-    r"|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed|JobArrayTaskLimitZero|JobHeldAdmin"
-    r"|launch failed|requeued held|user env retrieval"
+    r"|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed|JobArrayTaskLimitZero|JobHoldMaxRequeue"
+    r"|launch failed|requeued held|user env retrieval|QOSMin\w+"
     r"|(Assoc|QOS)(Max|Min)\w*(PerJob\w*|WallDurationPerJob\w*)(Limit)?",
     re.IGNORECASE,
 )
-_HELD = re.compile(r"held|Held|launch failed|user env", re.IGNORECASE)
+_HELD = re.compile(r"held|JobHold|launch failed|user env", re.IGNORECASE)
+_RELEASED_BY_HAND = ("JobHeldAdmin", "JobHeldUser")
 NO_OUTPUT_FILE = 53
 """The signal that Slurm shows for a job whose output file its node could not open."""
 
@@ -62,6 +66,8 @@ class JobState:
     signal: int = 0
     restarts: int = 0
     nodes: str = ""
+    ends_s: float | None = None
+    """When one that runs has used up its time, in seconds of the epoch."""
 
     @property
     def stage(self) -> Stage:
@@ -74,6 +80,11 @@ class JobState:
         if self.stage is not Stage.QUEUED or not _NEVER.search(self.reason):
             return None
         return self.reason
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for somebody to let it go."""
+        return self.stage is Stage.QUEUED and self.reason in _RELEASED_BY_HAND
 
     @property
     def failure_class(self) -> FailureClass | None:
@@ -95,7 +106,18 @@ class JobState:
             return ""
         reason = f"; Slurm's reason: {self.reason}" if self.reason not in ("", "None", "NonZeroExitCode") else ""
         code = f" with exit code {self.exit_code}" if self.state == "FAILED" else ""
+        if self.state == FORGOTTEN:
+            return f"job {job_id} is lost{where}: {words}"
         return f"job {job_id} ended {self.state}{code}{where}: {words}{reason}"
+
+    def standing(self, job_id: str) -> str:
+        """Where a job is, in words."""
+        return f"job {job_id} is {self.state}" + (f" ({self.reason})" if self.reason not in ("", "None") else "")
+
+
+def is_held(job_id: str, reason: str) -> str:
+    """That a job waits for a person, and what that one does."""
+    return f"job {job_id} is held: {reason}; it waits until it is let go (`scontrol release {job_id}`)"
 
 
 def never_runs(job_id: str, reason: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adapters.slurm_cluster.interactive import HOLD, hold_command
 from adapters.slurm_cluster.options import FOLDER_PLACE, TOKEN_PLACE, batch_options
-from adapters.slurm_cluster.place import SCRIPT_FILE
+from adapters.slurm_cluster.place import SCRIPT_FILE, pilot_file
 from adapters.slurm_cluster.script import job_script, pilot_script
 from remote.bundle import worker_argv
 
@@ -19,14 +19,11 @@ def submission(config: SlurmConfig, python: str, name: str) -> tuple[str, list[s
     """The script as it is, and the command with `<token>` and `<the run's folder>` for what each run has anew."""
     if config.mode == "interactive":
         return HOLD, hold_command(config, name, TOKEN_PLACE)
-    options = batch_options(config, _names(config, name), TOKEN_PLACE, FOLDER_PLACE)
+    if config.mode == "pilot":
+        options = batch_options(config, "pilot", f"{TOKEN_PLACE}-1", FOLDER_PLACE)
+        return pilot_script(config, python), ["sbatch", *options, str(Path(FOLDER_PLACE, pilot_file(1))), FOLDER_PLACE]
+    options = batch_options(config, "array" if config.mode == "array" else name, TOKEN_PLACE, FOLDER_PLACE)
     if config.mode == "array":
         options.append("--array=0-<the number of runs less one>")
     command = ["sbatch", *options, str(Path(FOLDER_PLACE, SCRIPT_FILE)), FOLDER_PLACE]
-    if config.mode == "pilot":
-        return pilot_script(config, python), command
     return job_script(config, worker_argv(python, PurePosixPath(FOLDER_PLACE))), command
-
-
-def _names(config: SlurmConfig, name: str) -> str:
-    return {"pilot": "pilot", "array": "array"}.get(config.mode, name)

@@ -82,7 +82,7 @@ def attach(
         return not_attached(exc, as_json=as_json)
     except OSError as exc:
         return exits.report_lost(exc, as_json=as_json)
-    return conclude(report, str(session.manifest_file or "MANIFEST"), as_json=as_json)
+    return conclude(report, as_json=as_json, optioned=connections is not None)
 
 
 def adapter_for(earlier: EarlierRun, config: str | None = None) -> ExecutionAdapter:

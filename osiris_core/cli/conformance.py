@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 )
 @click.option("--only", metavar="NAME", multiple=True, help="Only this check. Can be given several times.")
 @click.option("--list", "only_list", is_flag=True, help="Only list the checks, and which are gaps of ADAPTER.")
+@click.option(
+    "--at-once", type=click.IntRange(min=1), default=50, show_default=True, help="How many runs side by side."
+)
 @click.option("--work-dir", metavar="D", help="Run in this folder, and leave it. [default: a temporary one]")
 @json_option
 def conformance(
@@ -46,6 +49,7 @@ def conformance(
     reports: tuple[str, ...],
     only: tuple[str, ...],
     only_list: bool,
+    at_once: int,
     work_dir: str | None,
     as_json: bool,
 ) -> int:
@@ -69,7 +73,7 @@ def conformance(
         _list(candidate, checks, as_json=as_json)
         return exits.COMPLETED
     started_s, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    verdicts = _verdicts(candidate, checks, work_dir)
+    verdicts = _verdicts(candidate, checks, work_dir, at_once)
     report = report_of(candidate, verdicts, started_at, time.monotonic() - started_s)
     for name in reports:
         path = Path(name)
@@ -130,7 +134,7 @@ def _check_folders(reports: Sequence[str], work_dir: str | None, problems: list[
         problems.append(Problem(f"{work_dir} is there", key="--work-dir", hint="name a new or empty folder"))
 
 
-def _verdicts(candidate: Candidate, checks: Sequence[Check], work_dir: str | None) -> list[Verdict]:
+def _verdicts(candidate: Candidate, checks: Sequence[Check], work_dir: str | None, at_once: int) -> list[Verdict]:
     """Run them one after another; what came of each is said at once."""
     from osiris_core.testing.bench import Bench
     from osiris_core.testing.parity_stage import Stage
@@ -142,7 +146,7 @@ def _verdicts(candidate: Candidate, checks: Sequence[Check], work_dir: str | Non
             work_dir = stack.enter_context(made)
         folder = Path(work_dir).resolve()
         (folder / "runs").mkdir(parents=True)
-        bench = Bench(candidate, folder / "runs", Stage(folder / "shared"))
+        bench = Bench(candidate, folder / "runs", Stage(folder / "shared"), runs_at_once=at_once)
         for number, check in enumerate(checks, 1):
             verdict = bench.verdict(check)
             verdicts.append(verdict)

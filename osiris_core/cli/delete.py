@@ -45,19 +45,16 @@ def delete(names: tuple[str, ...], root: str | None, force: bool, as_json: bool)
 
 def _delete(session: SessionInfo, *, force: bool) -> str | None:
     """Why it could not be deleted; None when it is gone."""
-    from osiris_core.earlier_run import EarlierRun
     from osiris_core.errors import OsirisError, SessionBusy
     from osiris_core.orphans import end_place
     from osiris_core.session import Session
 
-    over = EarlierRun(session.layout, session.run).report is not None
     try:
         owned = Session.reopen(str(session.layout.root))
     except SessionBusy as exc:
         return f"{exc} (osiris runs cancel {session.session_id} stops it)"
     try:
-        if not over:
-            end_place(owned, owned.recorded)
+        end_place(owned, owned.recorded)
     except OsirisError as exc:
         if not force:
             owned.close()

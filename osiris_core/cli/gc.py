@@ -62,9 +62,12 @@ def _find(root: str | None, adapter: str | None) -> tuple[list[Leftover], list[s
         except AdapterNotInstalled as exc:
             if adapter:
                 problems.append(str(exc))
-        except OsirisError as exc:
-            problems.append(f"{name}: {exc}")
-    return found, problems
+        except Exception as exc:  # noqa: BLE001 - somebody else's adapter may do anything; the others look all the same
+            problems.append(
+                f"{name}: {exc}" if isinstance(exc, OsirisError) else f"{name}: {type(exc).__name__}: {exc}"
+            )
+    own = {(item.adapter, item.kind, item.native_id): item for item in reversed(found)}  # a chain finds its targets'
+    return list(reversed(own.values())), problems
 
 
 def _removed(item: Leftover) -> str:

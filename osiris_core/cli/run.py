@@ -11,8 +11,8 @@ from osiris_core.cli import exits, stdout
 from osiris_core.cli.command import Command
 from osiris_core.cli.options import RunOptions, json_option, run_options
 
-_REPEATED = ("adapter", "config", "param", "env", "connections", "base_dir", "out")
-"""Options without which a resumed run would be another one."""
+_NOT_WRITTEN_DOWN = ("param", "connections", "base_dir")
+"""Options without which a resumed run would be another one, and that its session does not have."""
 
 
 @click.command(cls=Command)
@@ -87,4 +87,4 @@ def run(
         )
     except OSError as exc:
         return exits.report_lost(exc, as_json=as_json)
-    return conclude(report, manifest, as_json=as_json, optioned=any(options[name] for name in _REPEATED))
+    return conclude(report, as_json=as_json, optioned=any(options[name] for name in _NOT_WRITTEN_DOWN))

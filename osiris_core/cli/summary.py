@@ -47,8 +47,8 @@ def headline(report: Mapping[str, Any]) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def run_summary(report: Mapping[str, Any], manifest: str, *, optioned: bool = False) -> str:
-    """What `osiris run` prints at its end; `optioned`: options were given that a resumed run needs again."""
+def run_summary(report: Mapping[str, Any], *, optioned: bool = False) -> str:
+    """What `osiris run` prints at its end; `optioned`: it was given options that nobody wrote down."""
     lines = [headline(report), "", *step_lines(report, MAX_STEPS)]
     if report.get("error"):
         lines += ["", *failure_lines(report, MAX_TRACEBACK_LINES)]
@@ -56,10 +56,12 @@ def run_summary(report: Mapping[str, Any], manifest: str, *, optioned: bool = Fa
     lines += ["", f"session    {report['session_dir']}"]
     if report["status"] != "completed":
         session_dir = shlex.quote(str(report["session_dir"]))
-        again = "  (and the same --param, --env, …)" if optioned else ""
+        more = "  (and the same --param, --connections, …)" if optioned else ""
         lines.append(f"more       osiris runs show {session_dir}")
         if not lock_file_of(Path(report["session_dir"])).exists():  # a model run begins anew
-            lines.append(f"go on      osiris run {shlex.quote(manifest)} --resume --session-dir {session_dir}{again}")
+            from osiris_core.earlier_run import EarlierRun
+
+            lines.append(f"go on      {EarlierRun.read(report['session_dir']).again}{more}")
     return "\n".join(lines)
 
 

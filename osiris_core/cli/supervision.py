@@ -51,14 +51,14 @@ def supervise(
             raise PreparationError([Problem(message, key="--session-dir", file=session_dir)]) from exc
 
 
-def conclude(report: RunReport, manifest: str, *, as_json: bool, optioned: bool = False) -> int:
+def conclude(report: RunReport, *, as_json: bool, optioned: bool = False) -> int:
     """Write the report as the result; return the exit code, or leave with it where threads were left behind."""
     if as_json:
         stdout.write_json(report.to_json())
     else:
         from osiris_core.cli.summary import run_summary
 
-        stdout.write_result(run_summary(report, manifest, optioned=optioned))
+        stdout.write_result(run_summary(report, optioned=optioned))
     code = exits.EXIT_CODES[report.status]
     if report.status in ("cancelled", "timeout") or any(step["abandoned"] for step in report.steps):
         # A thread that a step left inside a library would abort the process while Python shuts down.

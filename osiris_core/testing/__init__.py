@@ -28,4 +28,9 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f"osiris_core.testing.{_PLACES[name]}"), name)
+        try:
+            return getattr(import_module(f"osiris_core.testing.{_PLACES[name]}"), name)
+        except ModuleNotFoundError as exc:
+            if (exc.name or "").partition(".")[0] in ("osiris_core", "adapters", "remote"):
+                raise
+            raise ImportError(f"{name} needs {exc.name}: pip install 'osiris-core[testing]'") from exc

@@ -267,10 +267,16 @@ class Surroundings:
     """Says what surrounds it: by `ctx`, and (as `own`) what the process itself has."""
 
     def run(self, step_id: str, config: Any, inputs: Mapping[str, Any], ctx: StepContext) -> dict[str, Any]:
-        given = {name: value for name, value in ctx.environment.items() if name not in ("PATH", "HOME")}
-        ctx.event("given", names=sorted(ctx.environment), **given)
+        # What a batch system says of its allocation is there for `srun` and `mpirun`, and differs.
+        told = {name: value for name, value in ctx.environment.items() if not name.startswith("SLURM")}
+        given = {name: value for name, value in told.items() if name not in ("PATH", "HOME")}
+        ctx.event("given", names=sorted(told), **given)
         ctx.event("work_dir", empty=not list(ctx.work_dir.iterdir()), threads=ctx.threads > 0)
-        own = {name: value for name, value in os.environ.items() if name not in ("PATH", "HOME", "TMPDIR")}
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PATH", "HOME", "TMPDIR") and not name.startswith("SLURM")
+        }
         ctx.event("own", cwd=str(Path.cwd()), zone=time.strftime("%Z"), **own)
         return {"done": True}
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SECRET = "c0nf0rm&nce/Žluťák+x"  # noqa: S105 - it is looked for in what a run leaves
 SECRET_NAME = "CONFORMANCE_SECRET"  # noqa: S105 - a name
 READY_LIMIT_S = 60.0
+MAX_PRINTED_CHARS = 4000
 DETACHED = (
     "python3 -c 'import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0);"
     ' os.execvp("sleep", ["sleep", "{0}"])\' 2>/dev/null; setsid sleep {0} & (sleep {0} &) ; echo ready; exec sleep {0}'
@@ -155,8 +156,19 @@ class Controller:
         bench.controllers.append(self)
 
     def wait_for_ready(self, step_id: str) -> None:
-        """Its run has come to this step."""
-        wait_for_ready(self.session_dir, step_id, over=lambda: self.process.poll() is not None)
+        """
+        Its run has come to this step.
+
+        Raises:
+            TimeoutError: It has not; with what this process printed, if it has ended.
+        """
+        try:
+            wait_for_ready(self.session_dir, step_id, over=lambda: self.process.poll() is not None)
+        except TimeoutError as exc:
+            if self.process.poll() is None or self.process.stdout is None:
+                raise
+            printed = self.process.stdout.read().strip()[-MAX_PRINTED_CHARS:]
+            raise TimeoutError(f"{exc}; its controller ended with {self.process.returncode}: {printed}") from None
 
     def kill(self) -> None:
         """As `kill -9` does; may be called twice."""

@@ -63,9 +63,9 @@ def watch_journal() -> None:
 def watch_files() -> None:
     write_json = session.write_json
 
-    def watched(path, data):
+    def watched(path, data, **how):
         pass_by(f"before {Path(path).stem}")
-        write_json(path, data)
+        write_json(path, data, **how)
         pass_by(f"after {Path(path).stem}")
 
     session.write_json = collection.write_json = watched
