@@ -22,6 +22,7 @@ from tests.fault_plugin import (
     pytest_sessionstart,
     pytest_terminal_summary,
 )
+
 from tests.lanes import are_used, lane_of
 
 if TYPE_CHECKING:
