@@ -1,12 +1,10 @@
 # make demo    run the example, from nothing but Python 3.11 or later
-# make test    the tests, in two lanes (LANES=0: one after another; PYTEST_ARGS=…: which, and how)
-# make lint    format, types, import walls
+# make test    the tests          make lint    format, types, import walls
 # make bench   the figures, each beside its yardstick (BENCH_ARGS=--quick for small sizes)
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_OUT ?= build/demo
-LANES ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint bench clean
@@ -15,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/osiris run examples/orders/manifest.yaml --out $(DEMO_OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses $(LANES) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -23,8 +23,6 @@ from tests.fault_plugin import (
     pytest_terminal_summary,
 )
 
-from tests.lanes import are_used, lane_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
@@ -43,13 +41,6 @@ __all__ = [
 ]
 """Hooks that write and check the fault matrix."""
 NAMED_GAP = "named gap: "
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep apart what may not run side by side."""
-    if are_used(item.config):
-        item.add_marker(pytest.mark.xdist_group(lane_of(item.nodeid)))
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests import fault_table, lanes
+from tests import fault_table
 from tests.fault_matrix import COLUMNS, MATRIX
 
 CACHE_KEY = "osiris/faults"
@@ -40,30 +40,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class Recorder:
     """Takes down how tests ended."""
 
-    def __init__(self, ended: dict[str, str], *, lanes: bool) -> None:
+    def __init__(self, ended: dict[str, str]) -> None:
         self._ended = ended
-        self._lanes = lanes
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        test = report.nodeid.rpartition("@")[0] if self._lanes else report.nodeid
         if report.failed:
-            self._ended[test] = "failed"
+            self._ended[report.nodeid] = "failed"
         elif report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            self._ended[test] = reason
+            self._ended[report.nodeid] = reason
         elif report.when == "call":
-            self._ended.setdefault(test, "passed")
+            self._ended.setdefault(report.nodeid, "passed")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    recorder = Recorder(session.config.stash[ENDED], lanes=lanes.are_used(session.config))
-    session.config.pluginmanager.register(recorder)
+    session.config.pluginmanager.register(Recorder(session.config.stash[ENDED]))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
-    if lanes.is_one(config):  # who started it hears of all lanes
-        return
     ended = config.stash[ENDED]
     page = fault_table.PAGE.read_text(encoding="utf-8")
     if config.getoption("--fault-table"):
