@@ -130,14 +130,14 @@ def test_plan_says_what_resume_then_does(folder: Path) -> None:
     assert actions(planned).items() >= {"extract": "reuse", "filter": "run", "write": "run"}.items()
 
 
-def test_planned_reuse_holds_beside_a_step_that_runs_again(folder: Path) -> None:
-    """A step that only waits for one that runs again is reused by the run if the plan says so."""
+def test_the_plan_knows_what_runs_again_because_of_what_it_needs(folder: Path) -> None:
+    """A command that comes after a step that runs again looks at the world anew, and the plan says so before."""
     osiris("run", "manifest.yaml", "--checkpoint", "always", cwd=folder)
     options = ("manifest.yaml", "--resume", "--param", "least=3")
     planned = actions(document("plan", *options, cwd=folder))
     report = document("run", *options, cwd=folder)
     statuses = {step["step_id"]: step["status"] for step in report["steps"]}
-    assert (planned["note"], statuses["note"]) == ("reuse", "reused")
+    assert (planned["note"], statuses["note"]) == ("run", "completed")
 
 
 def test_plan_without_resume_says_what_could_be_reused(folder: Path) -> None:
