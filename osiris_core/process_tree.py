@@ -155,8 +155,9 @@ class ProcessTree:
                 if number is signal.SIGKILL or process not in asked:
                     asked.add(process)
                     self._send(process, number)
-            if number is signal.SIGKILL and any(entry.group == self.root_pid for entry in living.values()):
-                # The kernel does the whole group in one go: nobody can fork away in between.
+            if number is signal.SIGKILL:
+                # The kernel does the whole group in one go: nobody can fork away in between, or be born and gone
+                # faster than we look.
                 _quietly_kill_group(self.root_pid)
             # Nor would a member that is replacing its program be seen: one empty look proves nothing.
             empty = 0 if living else empty + 1

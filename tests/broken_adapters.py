@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import psutil
 from pydantic import ConfigDict, Field
 
 from osiris_core import ExecutionError, LocalAdapter, LocalConfig, PreparationError, Problem, RunReport
@@ -37,6 +38,8 @@ def daemon(*argv: str) -> None:
     """A process that outlives everybody."""
     line = f"setsid {shlex.join(argv)} >/dev/null 2>&1 </dev/null &"
     subprocess.run(["/bin/sh", "-c", line], check=True)
+    while [*argv] not in [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]:
+        time.sleep(0.01)  # while it replaces its program it has no words to be known by
 
 
 def marker_of(prepared: PreparedRun) -> str:
