@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from osiris_core.errors import PreparationError, Problem, SessionBusy
 from osiris_core.exchange import put_in_place
-from osiris_core.journal import JOURNAL_NAME, Journal, read_events
+from osiris_core.journal import JOURNAL_NAME, Journal, looks_whole, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -246,10 +246,11 @@ class Session:
         See that what earlier attempts wrote can still be read, before anything is written behind it.
 
         Raises:
-            JournalDamaged: It cannot, with the line.
+            JournalDamaged: A line is no event, and which one that is.
         """
-        for _ in read_events(self.layout.events_file) if self.attempt > 1 else ():
-            pass
+        if self.attempt > 1 and not looks_whole(self.layout.events_file):
+            for _ in read_events(self.layout.events_file):
+                pass
 
     @property
     def is_ours(self) -> bool:
