@@ -290,7 +290,6 @@ class WorkerClient:
             self.over_since_s = None
         elif self.over_since_s is None:
             self.over_since_s = monotonic()
-            self._ask_again()
 
     def _ask_again(self) -> None:
         """Have what is missing sent once more: once for a gap, as what is on its way shows the same one for a while."""
