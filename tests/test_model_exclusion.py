@@ -69,15 +69,23 @@ def test_two_pipelines_of_one_run(tmp_path: Path) -> None:
     assert "who = A" in (tmp_path / "tides/outputs/who").read_text()
 
 
-def test_generate_alone_keeps_off_too(tmp_path: Path) -> None:
-    """Called by itself, or by a pipeline of somebody else's; inside of a run it is the run's own."""
-    gate = Gate()
+def slow_model(gate: Gate) -> type[ModelRun]:
+    """Model runs that generate, and then wait at the gate."""
 
     class Slow(ModelRun):
         def generate(self) -> str:
             found = super().generate()
             gate.wait()
             return found
+
+    return Slow
+
+
+def test_generate_alone_keeps_off_too(tmp_path: Path) -> None:
+    """Called by itself, or by a pipeline of somebody else's; inside of a run it is the run's own."""
+    gate = Gate()
+
+    model_class = slow_model(gate)
 
     class Backend:
         def run(self, model_run: Any, config: Any, workspace_dir: Any = None) -> bool:
@@ -96,7 +104,7 @@ def test_generate_alone_keeps_off_too(tmp_path: Path) -> None:
             model(tmp_path, "B").generate()
         return (tmp_path / "tides/INPUT").read_text()
 
-    slow = Slow(run_id="tides", output_dir=tmp_path, parameters={"who": "A"}, command="cp INPUT outputs/who")
+    slow = model_class(run_id="tides", output_dir=tmp_path, parameters={"who": "A"}, command="cp INPUT outputs/who")
     done, read = meanwhile(gate, lambda: slow.execute("local"), others)
     assert done.success, done.error
     assert "who = A" in read
@@ -203,14 +211,10 @@ def test_the_folder_counts_not_the_name(tmp_path: Path) -> None:
     """Two runs of other names, and of other `output_dir`s, are one after the other where they share a workspace."""
     gate = Gate()
 
-    class Slow(ModelRun):
-        def generate(self) -> str:
-            found = super().generate()
-            gate.wait()
-            return found
+    model_class = slow_model(gate)
 
     shared = tmp_path / "w"
-    first = Slow(
+    first = model_class(
         run_id="a", output_dir=shared, run_id_subdir=False, parameters={"who": "A"}, command="cp INPUT outputs/a"
     )
     (tmp_path / "link").symlink_to(shared)

@@ -236,7 +236,9 @@ class Creation:
         sandbox = self._made(BASE_TEMPLATE, opened)
         self.python = Installation(self._line, sandbox, self._wanted, BASE_TEMPLATE).python()
         locked = {name: value for name, value in self._wanted.network.items() if name != "allow_public_traffic"}
-        self._line.ask_account("network", "the sandbox's network cannot be closed", sandbox.update_network(locked))
+        self._line.ask(
+            "network", "the sandbox's network cannot be closed", sandbox.update_network(locked), of_account=True
+        )
         return sandbox
 
     def _with_requirements(self) -> str:

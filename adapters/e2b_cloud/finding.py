@@ -25,13 +25,13 @@ def adopted(line: Line, wanted: Wanted, native_id: str | None) -> Any:
     """
     if native_id is None:
         looked = sandboxes_with(line.account, {TOKEN: wanted.token})
-        found = line.ask_account("list", "the sandbox cannot be looked for", looked)
+        found = line.ask("list", "the sandbox cannot be looked for", looked, of_account=True)
         if not found:
             return None
         native_id = found[0].sandbox_id
     connecting = line.account.sandboxes.connect(native_id, timeout=wanted.lifetime.asked_s)
     try:
-        return line.ask_account("connect", "the sandbox cannot be connected to", connecting)
+        return line.ask("connect", "the sandbox cannot be connected to", connecting, of_account=True)
     except SandboxGone:
         return None
 
@@ -39,13 +39,13 @@ def adopted(line: Line, wanted: Wanted, native_id: str | None) -> Any:
 def kill(line: Line, sandbox_id: str) -> None:
     """It is gone on return, if it was there. Raises SandboxError when E2B does not say so soon."""
     killing = line.account.sandboxes.kill(sandbox_id)
-    line.ask_account("kill", "the sandbox cannot be killed", killing, limit_s=LAST_WAIT_S)
+    line.ask("kill", "the sandbox cannot be killed", killing, limit_s=LAST_WAIT_S, of_account=True)
 
 
 def kill_all(line: Line, token: str) -> int:
     """Every sandbox that carries the token is gone on return; how many that were. Raises as `kill` does."""
     looked = sandboxes_with(line.account, {TOKEN: token})
-    found = line.ask_account("list", "the sandbox cannot be looked for", looked, limit_s=LAST_WAIT_S)
+    found = line.ask("list", "the sandbox cannot be looked for", looked, limit_s=LAST_WAIT_S, of_account=True)
     for item in found:
         kill(line, item.sandbox_id)
     return len(found)

@@ -55,32 +55,21 @@ class Line:
         what: str,
         work: Coroutine[Any, Any, T],
         *,
+        of_account: bool = False,
         limit_s: float | None = None,
         grace_s: float = 0.0,
     ) -> T:
         """
-        What a sandbox answers to one request. `limit_s` and `grace_s` are those of `heed`.
+        What a sandbox, or the control plane if `of_account`, answers to one request.
+
+        `limit_s` and `grace_s` are those of `heed`.
 
         Raises:
             RunCancelled: The run was cancelled meanwhile.
             SandboxError: See `errors.py`; `what` begins its message.
         """
         self.count(kind)
-        with self.errors(what):
-            return self.loop.run(work, self.heed(what, limit_s, grace_s))
-
-    def ask_account(
-        self,
-        kind: str,
-        what: str,
-        work: Coroutine[Any, Any, T],
-        *,
-        limit_s: float | None = None,
-        grace_s: float = 0.0,
-    ) -> T:
-        """As `ask`, of the control plane."""
-        self.count(kind)
-        with self.account.errors(what):
+        with self.account.errors(what) if of_account else self.errors(what):
             return self.loop.run(work, self.heed(what, limit_s, grace_s))
 
     def check(self) -> None:

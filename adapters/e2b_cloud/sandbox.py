@@ -193,8 +193,12 @@ class E2BSandbox:
         if self._config.on_timeout != "pause":
             return False
         try:
-            info = self._line.ask_account(
-                "info", "the sandbox cannot be looked at", self._sandbox.get_info(), limit_s=LAST_WAIT_S
+            info = self._line.ask(
+                "info",
+                "the sandbox cannot be looked at",
+                self._sandbox.get_info(),
+                limit_s=LAST_WAIT_S,
+                of_account=True,
             )
         except SandboxError:
             return False
@@ -254,7 +258,7 @@ class E2BSandbox:
             self._is_stopped = True
             with suppress(SandboxError):
                 longer = self._sandbox.set_timeout(self._wanted.lifetime.left_s)
-                self._line.ask_account("timeout", "the sandbox's life cannot be extended", longer)
+                self._line.ask("timeout", "the sandbox's life cannot be extended", longer, of_account=True)
 
     def _let_go(self) -> None:
         if self._keeping is not None:
@@ -288,7 +292,7 @@ class E2BSandbox:
             state = "is kept until its life ends"
             if self._config.on_timeout == "pause":
                 what = "the sandbox cannot be paused"
-                self._line.ask_account("pause", what, self._sandbox.pause(), grace_s=KILL_LIMIT_S / 2)
+                self._line.ask("pause", what, self._sandbox.pause(), grace_s=KILL_LIMIT_S / 2, of_account=True)
                 state = "is paused"
         except SandboxGone:
             if not self._is_paused():
