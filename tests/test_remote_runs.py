@@ -199,3 +199,18 @@ def sleepers() -> list[str]:
         if line == b"sleep\x00307\x00":
             found.append(name)
     return found
+
+
+def test_what_was_kept_outlives_the_next_attempt(tmp_path: Path) -> None:
+    """It was kept to be looked at; a sweep finds it, and nothing else removes it."""
+    there = context(tmp_path / "s")
+    with AdapterFactory.create("process", keep=True) as adapter:
+        assert adapter.run(command(argv=["true"]), there)["status"] == "completed"
+    (kept,) = (tmp_path / "s").glob("process-*")
+    with AdapterFactory.create("process") as adapter:
+        report = adapter.run(command(argv=["true"]), there)
+        assert (report["status"], report["attempt"]) == ("completed", 2)
+        assert kept.is_dir()
+        (item,) = adapter.leftovers([tmp_path / "s"])
+        item.remove()
+    assert not kept.exists()
